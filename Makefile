@@ -1,0 +1,78 @@
+# Everything starts from here: `make` alone lists what there is.
+
+VENV := .venv
+PYTHON_IN_VENV := $(VENV)/bin/python
+PIP := $(PYTHON_IN_VENV) -m pip --disable-pip-version-check --quiet
+EXTRAS := encoder,airflow,report,dev
+
+# The first of these that runs and is new enough; name another with `make PYTHON=/path/to/python setup`.
+FITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.core $(VENV)/.provisioned ## Make .venv with all it takes to mine: packages, Java, Delta jars
+	@echo "Ready: $(VENV)/bin/selflearn --help"
+
+demo: setup ## Set up, then mine a simulated assistant's log from start to end
+	$(VENV)/bin/selflearn demo
+
+doctor: setup ## Check the machine and the installation, with a real Spark session
+	$(VENV)/bin/selflearn doctor --spark
+
+test: $(VENV)/.all $(VENV)/.provisioned ## Set up with every extra and run every test
+	$(PYTHON_IN_VENV) -m pytest
+
+test-quick: $(VENV)/.all ## Run the tests that need no JVM
+	$(PYTHON_IN_VENV) -m pytest -m "not spark"
+
+lint: $(VENV)/.all ## Look for mistakes and for lines not in the common format
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+format: $(VENV)/.all ## Bring all lines into the common format
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+types: $(VENV)/.all ## Check the types
+	$(VENV)/bin/mypy
+
+lock: $(PYTHON_IN_VENV) ## Resolve requirements.lock anew from pyproject.toml, for every platform
+	$(PIP) install uv
+	$(VENV)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+		--no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+
+bench-scale: setup ## Measure speed and memory on growing logs
+	$(PYTHON_IN_VENV) benchmarks/scale.py --out build/benchmarks/scale
+
+bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder of the conversations: make bench-dstc2 DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/dstc2.py "$(DATA)" --out build/benchmarks/dstc2
+
+clean: ## Remove .venv and everything that was made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+
+$(PYTHON_IN_VENV):
+	@test -n "$(PYTHON)" || { echo "selflearn needs Python 3.11, 3.12 or 3.13 and found none on PATH;" \
+		"install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 5; }
+	@$(PYTHON) -c $(FITS) || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+		"selflearn needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/one $(MAKECMDGOALS)" >&2; exit 5; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make environments: on Debian and Ubuntu" \
+		"\`sudo apt-get install python3-venv\` mends that" >&2; exit 5; }
+
+$(VENV)/.core: pyproject.toml requirements.lock | $(PYTHON_IN_VENV)
+	$(PIP) install --constraint requirements.lock --editable .
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.core
+	$(PIP) install --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.provisioned: selflearn/lakehouse/ivy/ivy.xml $(VENV)/.core
+	$(PYTHON_IN_VENV) -m selflearn.provision
+	@touch $@

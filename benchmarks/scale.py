@@ -1,0 +1,133 @@
+"""Time of every stage on growing simulated logs, beside the floor: `--turns N [N ...] --out DIR`.
+
+The floor reads the same rows, shuffles and sorts them once by session, and writes them: what no pipeline over these
+logs can do without. A small run comes first and is not counted, so that no size pays for the JVM's start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from common import print_figures, write_scores
+from pyspark.sql import SparkSession
+
+from selflearn.lakehouse.store import Lakehouse
+from selflearn.pipeline import day_range, run_pipeline
+from selflearn.session import build_session, effective_configuration
+from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
+from selflearn.simulate import simulate
+from selflearn.turns.mapping import TURN
+
+_START = date(2026, 1, 5)
+_DAYS = 7
+_SEED = 11
+_WARM_UP_TURNS = 20_000
+_MIB = 2**20
+
+
+def main() -> None:
+    """Run the benchmark and write `scores.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, nargs="+", default=[1_000_000, 5_000_000], help="sizes of the logs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
+    given = parser.parse_args()
+    os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
+    spark = build_session("selflearn benchmark scale")
+    figures: dict[str, Any] = {"seed": _SEED, "days": _DAYS}
+    measure(spark, _WARM_UP_TURNS, given.out / "work")
+    for n_turns in given.turns:
+        figures[str(n_turns)] = measure(spark, n_turns, given.out / "work")
+        print_figures(f"{n_turns:,} turns", figures[str(n_turns)])
+        write_scores(given.out, figures, effective_configuration(spark))
+    for name, value in effective_configuration(spark).items():
+        print(f"{name} = {value}")
+
+
+def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
+    """Seconds of the floor and of every stage on one log, their ratio, and the most memory in use."""
+    shutil.rmtree(work, ignore_errors=True)
+    simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
+    with peak_memory() as memory:
+        floor = time_floor(spark, work / "sample" / "logs", work / "floor")
+        settings = Settings(
+            lake=str(work / "lake"),
+            source=Source(path=str(work / "sample" / "logs" / "{date}.jsonl")),
+            launch=Source(path=str(work / "sample" / "launch.jsonl")),
+        )
+        days = day_range(_START, _START + timedelta(days=_DAYS - 1))
+        started = time.perf_counter()
+        manifests = [manifest for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days)]
+        total = time.perf_counter() - started
+    rows = {name: count for manifest in manifests for name, count in manifest.row_counts.items()}
+    shutil.rmtree(work)
+    return {
+        "floor_seconds": floor,
+        "stage_seconds": {manifest.stage: manifest.seconds for manifest in manifests},
+        "total_seconds": total,
+        "times_the_floor": total / floor,
+        "microseconds_per_turn": total / n_turns * 1e6,
+        "peak_memory_mib": memory["peak"] / _MIB,
+        "rows": rows,
+    }
+
+
+def time_floor(spark: SparkSession, logs: Path, out: Path) -> float:
+    """Seconds to read the logs, shuffle and sort them by session, and write them as Delta."""
+    started = time.perf_counter()
+    rows = spark.read.schema(TURN.json_columns).json(str(logs))
+    ordered = rows.repartition("session_id").sortWithinPartitions("session_id", "ts")
+    ordered.write.format("delta").save(str(out))
+    return time.perf_counter() - started
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, float]]:
+    """Largest resident memory, in bytes, of this process and all below it: driver, JVM and Python workers."""
+    found = {"peak": 0.0}
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            found["peak"] = max(found["peak"], _resident(os.getpid()))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _resident(root: int) -> float:
+    """Proportional set size of a process tree, so that memory shared by forked workers counts once; Linux alone."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+    tree = {root}
+    while grown := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= grown
+    total = 0.0
+    for pid in tree:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+if __name__ == "__main__":
+    main()

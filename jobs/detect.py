@@ -1,0 +1,6 @@
+"""spark-submit jobs/detect.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: turns to rephrase pairs and turn outcomes."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("detect")

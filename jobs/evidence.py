@@ -1,0 +1,6 @@
+"""spark-submit jobs/evidence.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: turns, outcomes and pairs to evidence."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("evidence")

@@ -1,0 +1,6 @@
+"""spark-submit jobs/graph.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: evidence of a window to goal posteriors, as of the last day."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("graph")

@@ -1,0 +1,6 @@
+"""spark-submit jobs/ingest.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: raw logs to turns and quarantine."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("ingest")

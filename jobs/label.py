@@ -1,0 +1,6 @@
+"""spark-submit jobs/label.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: goal posteriors to weak labels, as of the last day."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("label")

@@ -1,0 +1,6 @@
+"""spark-submit jobs/release.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: weak labels and the launch set to a training set, as of the last day."""
+
+from selflearn.pipeline.job import main
+
+if __name__ == "__main__":
+    main("release")

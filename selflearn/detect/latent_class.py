@@ -1,0 +1,186 @@
+"""A seeded two-class latent-class model on counted level patterns (Fellegi-Sunter, Dawid-Skene).
+
+The data are the distinct patterns of levels with their counts and mean seeds: a few thousand rows whatever the
+size of the log. Signals depend on each other, so EM run to convergence walks away from the meaning of its
+classes; a few steps from the seed do not. The sum of log-odds is too confident for the same reason, so it is
+tempered by a logistic fit to the seeds, then pooled with the seed itself: two dependent experts, whose logits
+count for more than one and less than two.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+
+from selflearn.detect.signals import Signal
+
+Floats = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.int8]
+
+MIN_OBSERVATIONS = 200
+_MIN_CLASS_WEIGHT = 5.0
+_ANCHOR_STRENGTH = 20.0
+_TEMPER_STEPS = 25
+_EXPERT_WEIGHT = 0.75
+SEED_FLOOR = 1e-3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Distinct level patterns: `levels` (patterns, signals), how often each occurs, and its mean seed."""
+
+    levels: Levels
+    counts: Floats
+    seeds: Floats
+
+    @property
+    def n(self) -> float:
+        return float(self.counts.sum())
+
+
+@dataclass(frozen=True)
+class LevelModel:
+    """Log-odds weight of every level of every signal; level 0, missing, weighs nothing.
+
+    The log-odds of a pair are `offset + slope * (sum of its levels' weights) + seed_weight * logit(seed)`.
+    """
+
+    name: str
+    signals: tuple[str, ...]
+    match: tuple[tuple[float, ...], ...]
+    unmatch: tuple[tuple[float, ...], ...]
+    offset: float
+    slope: float
+    seed_weight: float
+    n: float
+    steps: int
+
+    def weights(self) -> list[list[float]]:
+        """Natural-log weights, one list per signal, indexed by level."""
+        return [
+            [0.0, *(float(np.log(m / u)) for m, u in zip(match[1:], unmatch[1:], strict=True))]
+            for match, unmatch in zip(self.match, self.unmatch, strict=True)
+        ]
+
+    def log_odds(self, levels: Levels, seeds: Floats) -> Floats:
+        """Log-odds of each row of levels with its seed, shape (rows,)."""
+        return self.offset + self.slope * _total(self.weights(), levels) + self.seed_weight * _logit(seeds)
+
+    def _with_mean(self, patterns: Patterns, start: float) -> LevelModel:
+        """The same model with the offset at which its mean posterior equals the mean seed."""
+        rest = self.log_odds(patterns.levels, patterns.seeds) - self.offset
+        wanted = float(patterns.counts @ patterns.seeds)
+        offset = brentq(lambda b: float(patterns.counts @ _sigmoid(rest + b)) - wanted, start - 50, start + 50)
+        return replace(self, offset=float(offset))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: str) -> LevelModel:
+        """Read what `to_json` wrote. Raises ValueError or TypeError on anything else."""
+        fields = json.loads(content)
+        for name in ("match", "unmatch"):
+            fields[name] = tuple(tuple(row) for row in fields[name])
+        return cls(**fields | {"signals": tuple(fields["signals"])})
+
+
+@cache
+def shipped_model(name: str) -> LevelModel:
+    """The weights that come with the package, learnt on simulated logs: anchor of every fit, and fall-back."""
+    return LevelModel.from_json(resources.files("selflearn.detect").joinpath(f"shipped_{name}.json").read_text())
+
+
+def fit(
+    name: str, patterns: Patterns, signals: Sequence[Signal], steps: int, anchor: LevelModel | None
+) -> LevelModel:
+    """Fit from the seeds in `steps` latent-class steps, smoothed towards `anchor`.
+
+    Too few observations, or a class that all but vanishes, give the anchor back with a warning.
+    """
+    n_match = float(patterns.counts @ patterns.seeds)
+    if anchor and (patterns.n < MIN_OBSERVATIONS or min(n_match, patterns.n - n_match) < _MIN_CLASS_WEIGHT):
+        logger.warning(
+            "%s model: %d observations, %.1f of them seeded as matches, are too few to fit; shipped weights are used",
+            name,
+            patterns.n,
+            n_match,
+        )
+        return anchor
+    posterior = patterns.seeds
+    for _ in range(steps):
+        match = _level_shares(patterns, posterior, signals, anchor.match if anchor else None)
+        unmatch = _level_shares(patterns, 1 - posterior, signals, anchor.unmatch if anchor else None)
+        model = LevelModel(
+            name=name,
+            signals=tuple(signal.name for signal in signals),
+            match=match,
+            unmatch=unmatch,
+            offset=0.0,
+            slope=1.0,
+            seed_weight=0.0,
+            n=patterns.n,
+            steps=steps,
+        )
+        share = float(patterns.counts @ posterior) / patterns.n
+        total = _total(model.weights(), patterns.levels)
+        posterior = _sigmoid(float(np.log(share / (1 - share))) + total)
+    offset, slope = _temper(total, patterns)
+    return replace(model, slope=_EXPERT_WEIGHT * slope, seed_weight=_EXPERT_WEIGHT)._with_mean(
+        patterns, _EXPERT_WEIGHT * offset
+    )
+
+
+def _level_shares(
+    patterns: Patterns,
+    posterior: Floats,
+    signals: Sequence[Signal],
+    anchor: tuple[tuple[float, ...], ...] | None,
+) -> tuple[tuple[float, ...], ...]:
+    weights = patterns.counts * posterior
+    shares = []
+    for column, signal in enumerate(signals):
+        counts = np.bincount(patterns.levels[:, column], weights=weights, minlength=signal.n_levels)
+        known = counts[1:] + _ANCHOR_STRENGTH * (
+            np.asarray(anchor[column][1:]) if anchor else 1 / (signal.n_levels - 1)
+        )
+        shares.append((0.0, *(float(value) for value in known / known.sum())))
+    return tuple(shares)
+
+
+def _temper(total: Floats, patterns: Patterns) -> tuple[float, float]:
+    """Offset and slope of a logistic curve through the seeds, by Newton steps on the soft cross-entropy."""
+    design = np.stack([np.ones_like(total), total], axis=1)
+    coefficients = np.zeros(2)
+    for _ in range(_TEMPER_STEPS):
+        p = _sigmoid(design @ coefficients)
+        gradient = design.T @ (patterns.counts * (patterns.seeds - p))
+        curvature = (design * (patterns.counts * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ design
+        coefficients = coefficients + np.linalg.solve(curvature + 1e-6 * np.eye(2), gradient)
+    return float(coefficients[0]), float(coefficients[1])
+
+
+def _total(weights: Sequence[Sequence[float]], levels: Levels) -> Floats:
+    total = np.zeros(len(levels))
+    for column, row in enumerate(weights):
+        total += np.asarray(row)[levels[:, column]]
+    return total
+
+
+def _logit(probabilities: Floats) -> Floats:
+    clipped = np.clip(probabilities, SEED_FLOOR, 1 - SEED_FLOOR)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def _sigmoid(values: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -500, 500))))

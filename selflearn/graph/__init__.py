@@ -1,0 +1,22 @@
+"""Graph: daily evidence per edge, and what each utterance means in view of all of it."""
+
+from selflearn.graph.evidence import evidence
+from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
+from selflearn.graph.pool import pool_evidence, posterior
+from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
+from selflearn.graph.window import Window, sum_window, window_days
+
+__all__ = [
+    "FittedWeights",
+    "PoolWeights",
+    "Window",
+    "anchor_candidates",
+    "evidence",
+    "fit_weights",
+    "graph_edges",
+    "graph_nodes",
+    "pool_evidence",
+    "posterior",
+    "sum_window",
+    "window_days",
+]

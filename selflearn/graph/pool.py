@@ -1,0 +1,155 @@
+"""The goal posterior: a log-linear pool of what the NLU, the outcomes and the rephrase pairs say.
+
+    log p(g | u) = w_nlu * log p_nlu(g | u) + w_outcome * outcome + w_pair * messages + w_prior * log prior(g) + const
+
+over each utterance's few candidate goals, kept as rows `(utterance, goal)`, so that one round is joins and sums.
+`OTHER_GOAL` stands for every goal that is no candidate. A pair that is a rephrase with probability p sends, both ways,
+the likelihood ratio `p * belief(g) / prior(g) + (1 - p)`: a goal is never copied, and a linked utterance that means
+none of the candidates says nothing. n messages, like n outcomes, count as sqrt(n), for they are not independent.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import Window as RowWindow
+from pyspark.sql import functions as F
+
+from selflearn.graph.weights import PoolWeights
+from selflearn.graph.window import Window
+from selflearn.lakehouse.tables import OTHER_GOAL
+from selflearn.settings import Graph
+
+
+_OTHER_PRIOR = 0.02
+_LEAST = 1e-4
+_MOST_CERTAIN_PAIR = 0.99
+_EVIDENCE = ("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence")
+
+
+def own_evidence(window: Window, settings: Graph) -> DataFrame:
+    """Candidates from the utterance's own readings, with what its NLU and its outcomes say.
+
+    Columns `locale, utterance_id, goal, p_nlu, nlu_evidence, outcome_evidence`, `OTHER_GOAL` included.
+    """
+    by_probability = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("p_nlu"), "goal")
+    known = (
+        window.readings.join(window.utterances.select("locale", "utterance_id", "n"), ["locale", "utterance_id"])
+        .withColumn("p_nlu", F.least(F.col("p_sum") / F.col("n"), F.lit(1.0)))
+        .withColumn("nth", F.row_number().over(by_probability))
+        .where(F.col("nth") < settings.max_candidate_goals)
+        .select(
+            "locale",
+            "utterance_id",
+            "goal",
+            "p_nlu",
+            F.when(F.col("n_outcomes") > 0, -F.col("outcome_sum") / F.sqrt(F.greatest("n_outcomes", F.lit(1.0))))
+            .otherwise(0.0)
+            .alias("outcome_evidence"),
+        )
+    )
+    total = known.groupBy("locale", "utterance_id").agg(F.sum("p_nlu").alias("known"))
+    other = window.utterances.join(total, ["locale", "utterance_id"], "left").select(
+        "locale",
+        "utterance_id",
+        F.lit(OTHER_GOAL).alias("goal"),
+        F.greatest(1 - F.coalesce("known", F.lit(0.0)), F.lit(_LEAST)).alias("p_nlu"),
+        F.lit(0.0).alias("outcome_evidence"),
+    )
+    return known.unionByName(other).withColumn("nlu_evidence", F.log(F.greatest("p_nlu", F.lit(_LEAST))))
+
+
+def goal_prior(window: Window) -> DataFrame:
+    """Share of each goal among all readings of its locale: `locale, goal, prior`; `OTHER_GOAL` has a fixed share."""
+    goals = window.readings.groupBy("locale", "goal").agg(F.sum("p_sum").alias("mass"))
+    total = goals.groupBy("locale").agg(F.sum("mass").alias("total"))
+    return goals.join(F.broadcast(total), "locale").select(
+        "locale",
+        "goal",
+        F.greatest(F.col("mass") / F.col("total") * (1 - _OTHER_PRIOR), F.lit(_LEAST**2)).alias("prior"),
+    )
+
+
+def pool_evidence(window: Window, settings: Graph, weights: PoolWeights) -> DataFrame:
+    """Evidence of every source for every candidate goal of every utterance, one round of messages included.
+
+    Columns `locale, utterance_id, goal, p_nlu` and one column per source of `_EVIDENCE`. `weights` pool the
+    utterances' own evidence into the beliefs that the messages carry.
+    """
+    own = own_evidence(window, settings).join(goal_prior(window), ["locale", "goal"], "left")
+    own = own.withColumn("prior", F.coalesce("prior", F.lit(_OTHER_PRIOR)))
+    own = own.withColumns({"pair_evidence": F.lit(0.0), "prior_evidence": F.log("prior")})
+    beliefs = posterior(own, weights).select("locale", "utterance_id", "goal", "prior", "posterior")
+    links = _links(window.pairs)
+    heard = _best_messages(_messages(links, beliefs), settings)
+    n_pairs = links.groupBy("locale", "utterance_id").agg(F.sum("n").alias("n_pairs"))
+    gain = heard.select("locale", "utterance_id", "goal", "gain", F.col("prior").alias("message_prior"))
+    pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_pairs", F.lit(1.0)))
+    return (
+        own.drop("pair_evidence", "prior_evidence")
+        .join(gain, ["locale", "utterance_id", "goal"], "full")
+        .withColumn("prior", F.coalesce("prior", "message_prior"))
+        .join(n_pairs, ["locale", "utterance_id"], "left")
+        .select(
+            "locale",
+            "utterance_id",
+            "goal",
+            F.coalesce("p_nlu", F.lit(0.0)).alias("p_nlu"),
+            F.coalesce("nlu_evidence", F.log(F.lit(_LEAST))).alias("nlu_evidence"),
+            F.coalesce("outcome_evidence", F.lit(0.0)).alias("outcome_evidence"),
+            F.coalesce(pair_evidence, F.lit(0.0)).alias("pair_evidence"),
+            F.log("prior").alias("prior_evidence"),
+            F.coalesce("n_pairs", F.lit(0.0)).alias("n_pairs"),
+        )
+    )
+
+
+def posterior(evidence: DataFrame, weights: PoolWeights) -> DataFrame:
+    """Add `posterior` and `rank` (1 is the most probable; ties by goal) among each utterance's candidates."""
+    per_utterance = RowWindow.partitionBy("locale", "utterance_id")
+    ranked = per_utterance.orderBy(F.desc("score"), "goal")
+    scored = evidence.withColumn("score", _score(weights))
+    shifted = scored.withColumn("mass", F.exp(F.col("score") - F.max("score").over(per_utterance)))
+    return (
+        shifted.withColumn("posterior", F.col("mass") / F.sum("mass").over(per_utterance))
+        .withColumn("rank", F.row_number().over(ranked))
+        .drop("mass", "score")
+    )
+
+
+def _score(weights: PoolWeights) -> Column:
+    score = F.lit(0.0)
+    for source, weight in zip(_EVIDENCE, weights.as_tuple(), strict=True):
+        score = score + F.lit(weight) * F.col(source)
+    return score
+
+
+def _links(pairs: DataFrame) -> DataFrame:
+    p = F.least("p", F.lit(_MOST_CERTAIN_PAIR)).alias("p")
+    there = pairs.select(
+        "locale", F.col("source_utterance").alias("utterance_id"), F.col("target_utterance").alias("from_id"), "n", p
+    )
+    back = pairs.select(
+        "locale", F.col("target_utterance").alias("utterance_id"), F.col("source_utterance").alias("from_id"), "n", p
+    )
+    return there.unionByName(back)
+
+
+def _messages(links: DataFrame, beliefs: DataFrame) -> DataFrame:
+    """What the linked utterances' beliefs add for a goal, over one that none of them has."""
+    sent = beliefs.where((F.col("goal") != OTHER_GOAL) & (F.col("posterior") > _LEAST)).select(
+        "locale", F.col("utterance_id").alias("from_id"), "goal", "prior", "posterior"
+    )
+    odds = F.col("p") / (1 - F.col("p"))
+    gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.col("prior"))
+    return (
+        links.join(sent, ["locale", "from_id"])
+        .groupBy("locale", "utterance_id", "goal")
+        .agg(F.sum(gain).alias("gain"), F.first("prior").alias("prior"))
+    )
+
+
+def _best_messages(messages: DataFrame, settings: Graph) -> DataFrame:
+    by_gain = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("gain"), "goal")
+    return messages.withColumn("nth", F.row_number().over(by_gain)).where(
+        F.col("nth") <= settings.max_candidate_goals
+    )

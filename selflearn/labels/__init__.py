@@ -1,0 +1,7 @@
+"""Labels: goals that can be trusted, on the utterance's own words."""
+
+from selflearn.labels.annotation import with_annotation
+from selflearn.labels.labelling import weak_labels
+from selflearn.labels.spans import Annotation, Span, annotate
+
+__all__ = ["Annotation", "Span", "annotate", "weak_labels", "with_annotation"]

@@ -1,0 +1,40 @@
+"""Annotations of whole tables: intent and slots on the words, once per distinct batch row."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
+
+from selflearn.labels.spans import annotate
+from selflearn.lakehouse import tables
+
+_COLUMNS = ("intent", "slots", "is_intent_only", "annotated_utterance")
+_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _COLUMNS])
+
+
+def with_annotation(rows: DataFrame) -> DataFrame:
+    """Set `intent`, `slots` (spans), `is_intent_only` and `annotated_utterance` from `text` and `goal`."""
+    annotation = F.arrow_udf(_annotate, _TYPE)(F.col("text"), F.col("goal"))
+    return rows.withColumn("annotation", annotation).withColumns(
+        {name: F.col("annotation")[name] for name in _COLUMNS}
+    ).drop("annotation")
+
+
+def _annotate(texts: pa.Array, goals: pa.Array) -> pa.Array:
+    found = [annotate(text, goal) for text, goal in zip(texts.to_pylist(), goals.to_pylist(), strict=True)]
+    columns = [
+        pa.array([one.intent for one in found], pa.string()),
+        pa.array([[asdict(span) for span in one.spans] for one in found], _SPANS),
+        pa.array([one.is_intent_only for one in found], pa.bool_()),
+        pa.array([one.annotated for one in found], pa.string()),
+    ]
+    return pa.StructArray.from_arrays(columns, names=list(_COLUMNS))
+
+
+_SPANS = pa.list_(
+    pa.struct([("name", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("end", pa.int32())])
+)

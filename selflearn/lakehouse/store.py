@@ -1,0 +1,168 @@
+"""Reading and partition-exact writing of the declared tables below one lake folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaTable
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from selflearn.errors import DataError, InfrastructureError
+from selflearn.lakehouse.tables import Table
+
+_COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
+_PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
+
+
+@dataclass(frozen=True)
+class CommitLabel:
+    """What every commit says about itself: the run that made it and the settings it ran with."""
+
+    run_id: str
+    settings_fingerprint: str
+
+
+class Lakehouse:
+    """The tables below `root`, seen through one Spark session."""
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self.spark = spark
+        self.root = root.rstrip("/")
+
+    def path(self, table: Table) -> str:
+        return f"{self.root}/{table.name}"
+
+    def exists(self, table: Table) -> bool:
+        return bool(DeltaTable.isDeltaTable(self.spark, self.path(table)))
+
+    def version(self, table: Table) -> int | None:
+        """Newest version of the table, None where it does not exist yet."""
+        if not self.exists(table):
+            return None
+        newest = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("version").first()
+        return int(newest["version"]) if newest else None
+
+    def create(self, table: Table) -> None:
+        """Create the table, constraints included, unless it is there already.
+
+        Raises:
+            DataError: a table of that name is there, with other columns.
+        """
+        if self.exists(table):
+            self._check_columns(table)
+            return
+        builder = (
+            DeltaTable.createIfNotExists(self.spark)
+            .location(self.path(table))
+            .addColumns(table.schema)
+            .partitionedBy(*table.partition)
+        )
+        for name, value in _properties(table).items():
+            builder = builder.property(name, value)
+        with _clear_errors(table):
+            builder.execute()
+
+    def read(self, table: Table, **partitions: Iterable[object]) -> DataFrame:
+        """Rows of the table, of the given partition values alone where some are given.
+
+        Raises:
+            DataError: the table does not exist; the message names the stage that should have run before.
+        """
+        if not self.exists(table):
+            raise DataError(
+                f"table {table.name} does not exist in {self.root}", "run the stages before this one (`selflearn run`)"
+            )
+        rows = self.spark.read.format("delta").load(self.path(table))
+        for column, values in partitions.items():
+            rows = rows.where(F.col(column).isin(*values)) if (values := list(values)) else rows.where(F.lit(False))
+        return rows
+
+    def replace(
+        self, table: Table, rows: DataFrame, label: CommitLabel, **partitions: Iterable[object]
+    ) -> int:
+        """Put `rows` in the place of exactly the given partitions; no rows clear them.
+
+        Returns the number of rows written. All of it appears in one commit, or none of it.
+        """
+        self.create(table)
+        predicate = " AND ".join(
+            f"{column} IN ({', '.join(_literal(value) for value in values)})" for column, values in partitions.items()
+        )
+        writer = (
+            rows.select(*table.schema.fieldNames())
+            .write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", predicate)
+            .option("userMetadata", _metadata(label))
+        )
+        with _clear_errors(table):
+            writer.save(self.path(table))
+        return self._rows_of_last_commit(table)
+
+    def append(self, table: Table, rows: DataFrame, label: CommitLabel) -> None:
+        """Add rows; only for tables whose every row is new by construction (`runs`, `releases`)."""
+        self.create(table)
+        writer = rows.select(*table.schema.fieldNames()).write.format("delta").mode("append")
+        with _clear_errors(table):
+            writer.option("userMetadata", _metadata(label)).save(self.path(table))
+
+    def _rows_of_last_commit(self, table: Table) -> int:
+        newest = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("operationMetrics").first()
+        return int(newest["operationMetrics"].get("numOutputRows", 0)) if newest else 0
+
+    def _check_columns(self, table: Table) -> None:
+        found = self.spark.read.format("delta").load(self.path(table)).columns
+        if found != table.schema.fieldNames():
+            raise DataError(
+                f"table {table.name} in {self.root} has columns {found}, this version needs {table.schema.fieldNames()}",
+                "mine into a new lake folder, or move the old table away",
+            )
+
+
+def _properties(table: Table) -> dict[str, str]:
+    checks = {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
+    return _COMMON_PROPERTIES | (_PUBLISHED_PROPERTIES if table.published else {}) | checks
+
+
+def _metadata(label: CommitLabel) -> str:
+    return json.dumps({"run_id": label.run_id, "settings": label.settings_fingerprint})
+
+
+def _literal(value: object) -> str:
+    text = value.isoformat() if isinstance(value, date) else str(value).replace("'", "''")
+    return f"DATE'{text}'" if isinstance(value, date) else f"'{text}'"
+
+
+@contextmanager
+def _clear_errors(table: Table) -> Iterator[None]:
+    try:
+        yield
+    except DeltaConcurrentModificationException as error:
+        raise InfrastructureError(
+            f"another run wrote the same part of table {table.name} at the same time; nothing of this run was written",
+            "wait for the other run to end, then run this stage again",
+        ) from error
+    except PySparkException as error:
+        if error.getCondition() and error.getCondition().startswith("DELTA_VIOLATE"):
+            raise DataError(
+                f"rows for table {table.name} break a declared constraint: {_first_line(error)}",
+                "this is a defect of the stage that wrote them; report it with this message",
+            ) from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def versions(lake: Lakehouse, tables: Iterable[Table]) -> Mapping[str, int]:
+    """Newest version of each of the tables that exists."""
+    found = {table.name: lake.version(table) for table in tables}
+    return {name: version for name, version in found.items() if version is not None}

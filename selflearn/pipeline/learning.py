@@ -1,0 +1,104 @@
+"""Learning, as of a day: a window of evidence to goal posteriors, weak labels and a training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from selflearn.graph import (
+    anchor_candidates,
+    fit_weights,
+    graph_edges,
+    graph_nodes,
+    pool_evidence,
+    sum_window,
+    window_days,
+)
+from selflearn.graph.weights import PoolWeights
+from selflearn.labels import weak_labels, with_annotation
+from selflearn.lakehouse import tables
+from selflearn.pipeline.stage import Stage, StageContext
+from selflearn.release import content_hash, select_examples
+from selflearn.turns import read_launch_set
+
+
+def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
+    """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
+    settings, as_of = context.settings.graph, max(days)
+    rows = context.lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
+    window = sum_window(rows, as_of, settings)
+    default = PoolWeights()
+    pooled = pool_evidence(window, settings, default)
+    weights = default
+    launch = _launch(context)
+    if launch is not None:
+        fitted = fit_weights(anchor_candidates(pooled, launch), default)
+        weights = fitted.weights
+        context.metrics["pool_anchors"] = float(fitted.n_anchors)
+        if fitted.n_anchors:
+            context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
+            context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
+    for source, weight in vars(weights).items():
+        context.metrics[f"pool_weight_{source}"] = weight
+    context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
+    context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of), as_of=[as_of])
+    return [as_of]
+
+
+def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:
+    """Goal posteriors as of the last day to `weak_labels`."""
+    as_of = max(days)
+    nodes = context.lake.read(tables.GRAPH_NODES, as_of=[as_of])
+    context.replace(tables.WEAK_LABELS, weak_labels(nodes, context.settings.labels), as_of=[as_of])
+    return [as_of]
+
+
+def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
+    """Weak labels as of the last day, and the launch set, to one immutable release.
+
+    The release id holds a hash of the content: the same content is the same release, and is left as it is.
+    """
+    lake, as_of = context.lake, max(days)
+    labels = lake.read(tables.WEAK_LABELS, as_of=[as_of]).drop("as_of")
+    launch = _launch(context)
+    examples = select_examples(labels, with_annotation(launch) if launch is not None else None, context.settings.release)
+    release_id = f"{as_of.isoformat()}-{content_hash(examples)}"
+    if _is_published(context, release_id):
+        return [as_of]
+    context.replace(tables.TRAINING_SETS, examples.withColumn("release_id", F.lit(release_id)), release_id=[release_id])
+    context.replace(tables.RELEASES, _release_row(context, release_id, as_of), release_id=[release_id])
+    return [as_of]
+
+
+GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.GRAPH_NODES, tables.GRAPH_EDGES))
+LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
+RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
+
+
+def _launch(context: StageContext) -> DataFrame | None:
+    source = context.settings.launch
+    return None if source is None else read_launch_set(context.spark, source)
+
+
+def _is_published(context: StageContext, release_id: str) -> bool:
+    lake = context.lake
+    return lake.exists(tables.RELEASES) and not lake.read(tables.RELEASES, release_id=[release_id]).isEmpty()
+
+
+def _release_row(context: StageContext, release_id: str, as_of: date) -> DataFrame:
+    written = context.lake.read(tables.TRAINING_SETS, release_id=[release_id]).groupBy("origin").count().collect()
+    counts = {row["origin"]: row["count"] for row in written}
+    row = (
+        release_id,
+        as_of,
+        "published",
+        context.now,
+        context.label.settings_fingerprint,
+        counts.get("launch", 0),
+        counts.get("corrected", 0),
+        counts.get("confirmed", 0),
+    )
+    return context.spark.createDataFrame([row], tables.RELEASES.schema).coalesce(1)

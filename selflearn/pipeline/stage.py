@@ -1,0 +1,112 @@
+"""A stage as it runs: read tables, call the stage's pure function, check, write, leave a manifest."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from selflearn.errors import InfrastructureError, SelflearnError
+from selflearn.lakehouse.manifest import Manifest, record
+from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
+from selflearn.lakehouse.tables import Table
+from selflearn.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock at the edge; stages themselves have none."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@dataclass
+class StageContext:
+    """What one run of a stage works with, and what it notes for its manifest."""
+
+    lake: Lakehouse
+    settings: Settings
+    label: CommitLabel
+    now: datetime
+    row_counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spark(self) -> SparkSession:
+        return self.lake.spark
+
+    def replace(self, table: Table, rows: DataFrame, **partitions: Iterable[object]) -> int:
+        """Replace the given partitions; returns, and notes, the rows written."""
+        written = self.lake.replace(table, rows, self.label, **partitions)
+        self.row_counts[table.name] = written
+        return written
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step from tables to tables.
+
+    `run` gets the context and the days asked for, and returns the days it covered.
+    """
+
+    name: str
+    run: Callable[[StageContext, Sequence[date]], Sequence[date]]
+    reads: tuple[Table, ...]
+    writes: tuple[Table, ...]
+
+
+def run_stage(stage: Stage, lake: Lakehouse, settings: Settings, days: Sequence[date], clock: Clock = utc_now) -> Manifest:
+    """Run a stage over some days and record its manifest, also where it fails.
+
+    Raises:
+        SelflearnError: what the stage raised, after the failed run has been recorded.
+    """
+    started = clock()
+    label = CommitLabel(uuid.uuid4().hex, settings.fingerprint())
+    context = StageContext(lake, settings, label, started)
+    read = versions(lake, stage.reads)
+
+    def manifest(state: str, covered: Sequence[date], message: str | None) -> Manifest:
+        return Manifest(
+            run_id=label.run_id,
+            stage=stage.name,
+            days=tuple(covered),
+            state=state,
+            started_at=started,
+            finished_at=clock(),
+            settings_fingerprint=label.settings_fingerprint,
+            versions_read=read,
+            versions_written=versions(lake, stage.writes),
+            row_counts=context.row_counts,
+            metrics=context.metrics,
+            message=message,
+        )
+
+    try:
+        covered = stage.run(context, days)
+    except SelflearnError as error:
+        _record_failure(lake, manifest("failed", days, error.what))
+        raise
+    except PySparkException as error:
+        what = f"stage {stage.name} failed in Spark: {str(error).strip().splitlines()[0]}"
+        _record_failure(lake, manifest("failed", days, what))
+        logger.debug("stage %s failed", stage.name, exc_info=True)
+        raise InfrastructureError(what, "run again with --debug for the whole trace; nothing half-written was left") from error
+    done = manifest("succeeded", covered, None)
+    record(lake, done)
+    return done
+
+
+def _record_failure(lake: Lakehouse, manifest: Manifest) -> None:
+    try:
+        record(lake, manifest)
+    except Exception:
+        # The failure itself is what the user must see; the lake may be what failed.
+        logger.debug("the failed run could not be recorded", exc_info=True)

@@ -1,0 +1,26 @@
+"""Training sets as plain files, for trainers that read no Delta."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+
+def export_jsonl(examples: pd.DataFrame, path: Path) -> int:
+    """Write one JSON object per example, UTF-8, in the order given; returns how many.
+
+    The file appears whole or not at all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        for row in examples.to_dict("records"):
+            row["slots"] = [dict(slot) for slot in row["slots"]]
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    os.replace(file.name, path)
+    return len(examples)

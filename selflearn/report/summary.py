@@ -1,0 +1,85 @@
+"""Tables for the terminal: what each stage did, what was mined, and why some labels were given."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pandas as pd
+from deltalake import DeltaTable
+from rich.table import Table
+from rich.text import Text
+
+from selflearn.lakehouse.manifest import Manifest
+
+_PROBABLE = 0.5
+
+
+def stage_line(manifest: Manifest, skipped: bool) -> Text:
+    """One line per stage: its time and the rows it wrote."""
+    rows = ", ".join(f"{count:,} {name}" for name, count in manifest.row_counts.items())
+    time = "done already" if skipped else f"{manifest.seconds:5.1f} s"
+    return Text.assemble((f"  {manifest.stage:<9}", "bold"), f"{time:>12}  ", (rows, "dim"))
+
+
+def mined_table(lake: str, days: list[date]) -> Table:
+    """Counts over the days mined and the newest learning run."""
+    turns = _read(lake, "turns", ["turn_date", "user_id", "session_id", "utterance_id", "locale"], days)
+    bad = _read(lake, "quarantine", ["turn_date", "reason"], days)
+    pairs = _read(lake, "rephrase_pairs", ["turn_date", "p_rephrase"], days)
+    outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_friction"], days)
+    labels = read_labels(lake, max(days))
+    table = Table(title="What was mined", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    reasons = ", ".join(f"{reason} {n}" for reason, n in bad["reason"].value_counts().items())
+    rows = [
+        ("turns", len(turns), f"{turns['session_id'].nunique():,} sessions, {turns['user_id'].nunique():,} people"),
+        ("quarantined rows", len(bad), reasons),
+        ("distinct utterances", turns["utterance_id"].nunique(), f"in {turns['locale'].nunique()} locales"),
+        ("expected failures", round(outcomes["p_friction"].sum()), "sum of p_friction over the turns"),
+        ("candidate pairs", len(pairs), f"{(pairs['p_rephrase'] >= _PROBABLE).sum():,} with p_rephrase of .5 or more"),
+        ("weak labels", len(labels), f"{labels['is_new'].sum():,} new to the deployed NLU, the others confirm it"),
+    ]
+    for name, count, note in rows:
+        table.add_row(name, f"{count:,}", note)
+    return table
+
+
+def sample_labels_table(lake: str, as_of: date, n: int = 10) -> Table:
+    """The n new labels with most people behind them, each with its reason; spread over the locales."""
+    labels = read_labels(lake, as_of)
+    new = labels[labels["is_new"]].sort_values(["n_users_behind", "p_correct", "utterance_id"], ascending=False)
+    new = new.assign(turn=new.groupby("locale").cumcount()).sort_values(["turn"], kind="stable").head(n)
+    table = Table(title=f"{len(new)} new labels, and why", title_justify="left", show_lines=True)
+    for heading in ("heard", "means", "p", "because"):
+        table.add_column(heading, overflow="fold")
+    for row in new.itertuples():
+        heard = f"{row.text}\n[{row.locale}{', after ' + str(row.context) if row.context else ''}]"
+        table.add_row(Text(heard), Text(readable_goal(str(row.goal))), f"{row.p_correct:.2f}", Text(str(row.reason)))
+    return table
+
+
+def readable_goal(goal: str) -> str:
+    """A canonical goal for people.
+
+    >>> readable_goal('{"intent":"alarm","slots":[{"name":"time","value":"7 am"}]}')
+    'alarm(time=7 am)'
+    """
+    frame = json.loads(goal)
+    slots = ", ".join(f"{slot['name']}={slot['value']}" for slot in frame["slots"])
+    return f"{frame['intent']}({slots})"
+
+
+def read_labels(lake: str, as_of: date) -> pd.DataFrame:
+    """Weak labels as of a day."""
+    return _table(lake, "weak_labels").to_pandas(filters=[("as_of", "=", as_of)])
+
+
+def _read(lake: str, name: str, columns: list[str], days: list[date]) -> pd.DataFrame:
+    return _table(lake, name).to_pandas(columns=columns, filters=[("turn_date", "in", days)])
+
+
+def _table(lake: str, name: str) -> DeltaTable:
+    return DeltaTable(f"{lake}/{name}")

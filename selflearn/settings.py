@@ -1,0 +1,204 @@
+"""Settings: one YAML file, frozen models, unknown keys refused, all mistakes reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from selflearn.errors import SettingsError
+
+USER_KEY_VARIABLE = "SELFLEARN_USER_KEY"
+USER_KEY_FILE_VARIABLE = "SELFLEARN_USER_KEY_FILE"
+_MIN_USER_KEY_LENGTH = 16
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Section):
+    """Where rows come from and how their columns become canonical columns."""
+
+    path: str = Field(
+        description="file, folder or glob; `{date}` stands for the day (YYYY-MM-DD), so that a run reads only its days"
+    )
+    format: Literal["jsonl", "csv", "parquet", "delta"] = "jsonl"
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="canonical column -> Spark SQL expression over the source's columns; a column that is left out "
+        "is taken by its own name where the source has it",
+    )
+    raw_schema: str | None = Field(
+        default=None,
+        description="Spark DDL of the source's columns (jsonl, csv); inferred where left out and `columns` is given, "
+        "else canonical",
+    )
+
+
+class Turns(_Section):
+    """Ingest: what counts as a good turn, and where a session ends."""
+
+    locales: tuple[str, ...] | None = Field(
+        default=None, description="locales to accept; left out: any well-formed language tag"
+    )
+    max_text_length: int = Field(default=2_000, ge=1, description="characters; a longer text is quarantined")
+    session_gap_minutes: float = Field(default=30, gt=0, description="inactivity that ends a session without an id")
+    max_session_hours: float = Field(
+        default=6, gt=0, le=24, description="how far beyond midnight a session is followed"
+    )
+    future_tolerance_minutes: float = Field(default=10, ge=0, description="clock skew allowed before `future_time`")
+    max_quarantined_share: float = Field(
+        default=0.05, ge=0, le=1, description="a run with a larger share of bad rows stops before it writes turns"
+    )
+    mask_personal_data: bool = Field(default=True, description="mask e-mail, phone, card and long digit runs")
+
+
+class Detect(_Section):
+    """Rephrase detection."""
+
+    max_turns: int = Field(default=5, ge=1, le=20, description="how many later turns of the session are compared")
+    max_gap_minutes: float = Field(default=5, gt=0, description="longest time between the two turns of a pair")
+    max_turns_per_session: int = Field(
+        default=2_000, ge=2, description="turns of one session and day that are compared; the rest is counted only"
+    )
+    window_days: int = Field(default=28, ge=1, description="days of counted level patterns that a day's model sees")
+    steps: int = Field(default=1, ge=1, le=20, description="latent-class steps from the seed")
+    model: Path | None = Field(default=None, description="a saved detector to use as it is, instead of fitting")
+
+
+class Graph(_Section):
+    """Evidence window and the pool of sources that gives an utterance its goal."""
+
+    window_days: int = Field(default=90, ge=1, description="days of evidence that count")
+    half_life_days: float = Field(default=30, gt=0, description="age at which a day's evidence counts half")
+    min_pair_probability: float = Field(default=0.1, ge=0, le=1, description="pairs below it carry no message")
+    max_candidate_goals: int = Field(default=8, ge=2, description="candidate goals kept per utterance")
+    max_turns_per_user: int = Field(
+        default=1_000, ge=1, description="turns of one user and day that count as evidence; the rest is counted only"
+    )
+
+
+class Labels(_Section):
+    """Which posteriors become weak labels."""
+
+    threshold: float = Field(default=0.85, gt=0, lt=1, description="least p_correct of an emitted label")
+    min_users: int = Field(default=2, ge=1, description="least people behind a label or its neighbourhood")
+
+
+class Release(_Section):
+    """What goes into a training set."""
+
+    max_per_goal: int = Field(default=200, ge=1, description="mined examples per locale and intent")
+    confirmed_share: float = Field(
+        default=1.0, ge=0, description="confirmed examples per new example, to keep the balance"
+    )
+
+
+class Settings(_Section):
+    """All of a deployment's settings."""
+
+    lake: str = Field(description="folder (or object-store address) of the Delta tables")
+    source: Source
+    launch: Source | None = Field(default=None, description="sentences the deployed NLU was trained on")
+    turns: Turns = Turns()
+    detect: Detect = Detect()
+    graph: Graph = Graph()
+    labels: Labels = Labels()
+    release: Release = Release()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_mapping(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("a settings file is a mapping of sections")
+        return value
+
+    def fingerprint(self) -> str:
+        """First 12 hex digits of the SHA-256 of everything but where the tables and logs lie."""
+        content = self.model_dump(mode="json", exclude={"lake": True, "source": {"path"}, "launch": {"path"}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a settings file; relative paths in it are relative to the file.
+
+    Raises:
+        SettingsError: the file is missing, not YAML, or has mistakes (all of them are named).
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"settings file {path} does not exist", "write one (see README, 'Mining your own logs') or give --settings"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"settings file {path} cannot be read: {reason}", "mend the YAML at that place") from None
+    return _anchored(parse_settings(content, str(path)), path.parent.absolute())
+
+
+def parse_settings(content: Any, origin: str = "settings") -> Settings:
+    """Validate already loaded settings; every mistake is named in one `SettingsError`."""
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        mistakes = [_describe(detail) for detail in error.errors()]
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        listed = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        raise SettingsError(f"{origin} has {count}:{listed}", "mend each line named above") from None
+
+
+def read_user_key() -> bytes:
+    """The secret that user ids are hashed with, from the environment or a file it names.
+
+    Raises:
+        SettingsError: no key is given, or it has fewer than 16 characters.
+    """
+    key = os.environ.get(USER_KEY_VARIABLE, "")
+    file = os.environ.get(USER_KEY_FILE_VARIABLE)
+    if not key and file:
+        try:
+            key = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"{USER_KEY_FILE_VARIABLE} names {file}, which cannot be read ({error.strerror})",
+                "name a readable file that holds the key",
+            ) from None
+    if len(key) < _MIN_USER_KEY_LENGTH:
+        raise SettingsError(
+            f"the key that user ids are hashed with has {len(key)} characters, at least {_MIN_USER_KEY_LENGTH} needed",
+            f"set {USER_KEY_VARIABLE} (for example to the output of `openssl rand -hex 32`) and keep it: "
+            "another key makes other users",
+        )
+    return key.encode()
+
+
+def _describe(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "(top)"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    if detail["type"] == "missing":
+        return f"{where}: required, but missing"
+    return f"{where}: {message} (got {detail['input']!r:.80})"
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    def anchor(path: str) -> str:
+        return path if "://" in path or Path(path).is_absolute() else str(folder / path)
+
+    def source(given: Source) -> Source:
+        return given.model_copy(update={"path": anchor(given.path)})
+
+    changes: dict[str, Any] = {"lake": anchor(settings.lake), "source": source(settings.source)}
+    if settings.launch:
+        changes["launch"] = source(settings.launch)
+    if settings.detect.model:
+        changes["detect"] = settings.detect.model_copy(update={"model": Path(anchor(str(settings.detect.model)))})
+    return settings.model_copy(update=changes)

@@ -1,0 +1,222 @@
+"""All work on texts, frames and user ids, in one Arrow UDF.
+
+Logs repeat themselves: each batch is reduced to its distinct values, plain Python works on those alone, and Arrow
+puts the results back in their places. Lists are taken apart into flat columns and the number of the row each
+element belongs to, so that a batch is a handful of arrays however deep it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import ArrayType, StringType, StructField, StructType
+
+from selflearn.lakehouse.tables import HEARD_TEXT, READING, SLOT
+from selflearn.turns.text import UNIT_SEPARATOR, clean_text, hash_user, mask_personal_data
+
+Indices = npt.NDArray[np.int64]
+
+CLEANED = StructType(
+    [
+        StructField("text", StringType()),
+        StructField("normalised_text", StringType()),
+        StructField("text_alternatives", ArrayType(HEARD_TEXT)),
+        StructField("prompt", StringType()),
+        StructField("response", StringType()),
+        StructField("slots", ArrayType(SLOT)),
+        StructField("goal", StringType()),
+        StructField("nlu_alternatives", ArrayType(READING)),
+        StructField("user_id", StringType()),
+    ]
+)
+_CLEANED_FROM = (
+    "text",
+    "text_alternatives",
+    "prompt",
+    "response",
+    "intent",
+    "slots",
+    "nlu_alternatives",
+    "user_id",
+)
+
+_CACHED_TEXTS = 1 << 16
+_LONGEST_CACHED = 256
+
+
+def clean(turns: DataFrame, mask: bool, user_key: bytes) -> DataFrame:
+    """Mask and normalise the texts, make goals of the frames, hash the users, name the utterances.
+
+    `user_id` comes in as what is to be hashed and goes out as its keyed hash. `nlu_alternatives` come in as frames
+    with a score and go out as goals with a score. Columns that need no cleaning pass through.
+    """
+    kept = [name for name in turns.columns if name not in CLEANED.fieldNames()]
+    cleaned = _cleaner(mask, user_key)(*map(F.col, _CLEANED_FROM)).alias("cleaned")
+    id_parts = ("locale", "context", "normalised_text")
+    return (
+        turns.select(*kept, cleaned)
+        .select(*kept, "cleaned.*")
+        .withColumn("utterance_id", F.md5(F.concat_ws(UNIT_SEPARATOR, *id_parts)))
+    )
+
+
+def _cleaner(mask: bool, user_key: bytes) -> Callable[..., Column]:
+    # The key travels inside the function, of which plans and logs show the name alone.
+    users = partial(_map_distinct, function=partial(hash_user, key=user_key))
+    masked = partial(_map_distinct, function=_mask if mask else str)
+
+    def clean_batch(
+        text: pa.Array,
+        text_alternatives: pa.Array,
+        prompt: pa.Array,
+        response: pa.Array,
+        intent: pa.Array,
+        slots: pa.Array,
+        nlu_alternatives: pa.Array,
+        user_id: pa.Array,
+    ) -> pa.Array:
+        texts, normalised = _clean_distinct(text, mask)
+        goals, sorted_slots = _goals(intent, slots, mask)
+        columns = [
+            texts,
+            normalised,
+            _heard(text_alternatives, masked),
+            masked(prompt),
+            masked(response),
+            sorted_slots,
+            goals,
+            _readings(nlu_alternatives, mask),
+            users(user_id),
+        ]
+        return pa.StructArray.from_arrays(columns, fields=list(_arrow_type()))
+
+    return F.arrow_udf(clean_batch, CLEANED)
+
+
+@cache
+def _arrow_type() -> pa.StructType:
+    return to_arrow_type(CLEANED)
+
+
+def _mask(text: str) -> str:
+    return _clean(text, True)[0] if len(text) <= _LONGEST_CACHED else mask_personal_data(text)
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _clean(text: str, mask: bool) -> tuple[str, str]:
+    return clean_text(text, mask)
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _map_distinct(values: pa.Array, function: Callable[[str], str]) -> pa.Array:
+    coded = values.dictionary_encode()
+    return pa.array(map(function, coded.dictionary.to_pylist()), pa.string()).take(coded.indices)
+
+
+def _clean_distinct(values: pa.Array, mask: bool) -> tuple[pa.Array, pa.Array]:
+    """Stored and normalised form of each value."""
+    coded = values.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    cleaned = [
+        _clean(text, mask) if len(text) <= _LONGEST_CACHED else clean_text(text, mask) for text in distinct
+    ]
+    stored, normalised = zip(*cleaned, strict=True) if cleaned else ((), ())
+    return pa.array(stored, pa.string()).take(coded.indices), pa.array(normalised, pa.string()).take(
+        coded.indices
+    )
+
+
+def _explode(lists: pa.ListArray) -> tuple[Indices, pa.StructArray]:
+    """The elements of all lists, null ones left out, and the row each is of."""
+    rows, elements = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    if elements.null_count:
+        rows, elements = rows.filter(elements.is_valid()), elements.filter(elements.is_valid())
+    return rows.to_numpy(zero_copy_only=False).astype(np.int64), elements
+
+
+def _implode(rows: Indices, elements: pa.Array, like: pa.ListArray) -> pa.ListArray:
+    """Lists of the elements, which are sorted by row; null where `like` is."""
+    counts = np.bincount(rows, minlength=len(like))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), elements, mask=like.is_null())
+
+
+def _ranks(values: pa.Array) -> Indices:
+    """Number of each value in the sorted order of the distinct ones."""
+    coded = values.dictionary_encode()
+    ranks = np.empty(len(coded.dictionary), np.int64)
+    ranks[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(ranks))
+    return ranks[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _heard(lists: pa.ListArray, masked: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
+    """N-best lists with masked texts, entries without a text left out."""
+    rows, entries = _explode(lists)
+    texts, scores = entries.flatten()
+    kept = texts.is_valid()
+    entries = pa.StructArray.from_arrays([masked(texts.filter(kept)), scores.filter(kept)], ["text", "score"])
+    return _implode(rows[kept.to_numpy(zero_copy_only=False)], entries, lists)
+
+
+def _goals(intents: pa.Array, slots: pa.ListArray, mask: bool) -> tuple[pa.Array, pa.ListArray]:
+    """Canonical JSON of each frame (see `frame_goal`), and its slots in that order.
+
+    A slot without a name or a value is not filled and is left out.
+    """
+    rows, entries = _explode(slots)
+    names, values = entries.flatten()
+    kept = pc.and_(names.is_valid(), values.is_valid())
+    rows, names = rows[kept.to_numpy(zero_copy_only=False)], names.filter(kept)
+    stored, normalised = _clean_distinct(values.filter(kept), mask)
+    order = np.lexsort((_ranks(stored), _ranks(normalised), _ranks(names), rows))
+    rows, names, stored, normalised = (
+        rows[order],
+        names.take(order),
+        stored.take(order),
+        normalised.take(order),
+    )
+    pairs = pc.binary_join_element_wise(
+        '{"name":', _map_distinct(names, _json), ',"value":', _map_distinct(normalised, _json), "}", ""
+    )
+    joined = pc.binary_join(_implode(rows, pairs, slots), ",").fill_null("")
+    goals = pc.binary_join_element_wise(
+        '{"intent":', _map_distinct(intents, _json), ',"slots":[', joined, "]}", ""
+    )
+    return goals, _implode(rows, pa.StructArray.from_arrays([names, stored], ["name", "value"]), slots)
+
+
+def _readings(lists: pa.ListArray, mask: bool) -> pa.ListArray:
+    """Goals of alternative frames, scores of equal goals summed, best first; frames without an intent left out."""
+    rows, entries = _explode(lists)
+    intents, slots, scores = entries.flatten()
+    goals = _goals(intents, slots, mask)[0]
+    kept = goals.is_valid()
+    rows, goals = rows[kept.to_numpy(zero_copy_only=False)], goals.filter(kept)
+    score = scores.filter(kept).to_numpy(zero_copy_only=False).astype(np.float64)
+    ranks = _ranks(goals)
+    order = np.lexsort((ranks, rows))
+    changes = (np.diff(rows[order], prepend=-1) != 0) | (np.diff(ranks[order], prepend=-1) != 0)
+    firsts = np.flatnonzero(changes)
+    known = ~np.isnan(score[order])
+    total = np.add.reduceat(np.where(known, score[order], 0.0), firsts) if len(firsts) else score
+    total = np.where(np.maximum.reduceat(known, firsts), total, np.nan) if len(firsts) else total
+    rows, ranks, goals = rows[order][firsts], ranks[order][firsts], goals.take(order).take(firsts)
+    best_first = np.lexsort((ranks, -total, rows))
+    entries = pa.StructArray.from_arrays(
+        [goals.take(best_first), pa.array(total[best_first], pa.float64(), from_pandas=True)],
+        ["goal", "score"],
+    )
+    return _implode(rows[best_first], entries, lists)

@@ -1,0 +1,188 @@
+"""Rows of a source as Spark reads them, each with its raw form and its file; what cannot be parsed is a defect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from selflearn.errors import DataError, SettingsError
+from selflearn.settings import Source
+from selflearn.turns.mapping import DEFECT, RAW_ROW, SOURCE_FILE, Canon, defect, map_columns, shown
+
+_CORRUPT = "__corrupt"
+_DAMAGED_CHARACTER = "\ufffd"
+_LONGEST_RAW_ROW = 1_000_000
+
+
+def read_rows(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
+    """Canonical columns of all rows of the files, with the columns `HELPERS`.
+
+    Raises:
+        SettingsError: `raw_schema` or an expression of `columns` is wrong.
+        DataError: the files do not hold what the format says, or lack required columns.
+    """
+    if not paths:
+        return nothing(spark, canon)
+    if source.format == "jsonl":
+        return _read_jsonl(spark, source, paths, canon)
+    rows = _read_csv(spark, source, paths) if source.format == "csv" else _read_columnar(spark, source, paths)
+    return map_columns(rows, source.columns, canon) if rows.columns[3:] else nothing(spark, canon)
+
+
+def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
+    """No rows, of the right columns."""
+    helpers = f"{RAW_ROW} string, {SOURCE_FILE} string, {DEFECT} struct<reason: string, value: string>"
+    return spark.createDataFrame([], StructType([*StructType.fromDDL(helpers), *canon.columns]))
+
+
+def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
+    lines = spark.read.text(list(paths))
+    lines = lines.select(F.col("value").alias(RAW_ROW), _file(lines).alias(SOURCE_FILE))
+    lines = lines.where(F.btrim(RAW_ROW, F.lit(" \t\r")) != "")
+    schema = _json_schema(spark, source, paths, canon)
+    line = F.col(RAW_ROW)
+    parsed = lines.withColumn("parsed", _parsed(line, schema))
+    # A generator, because Spark would copy the parser into every filter on a plain column of its result.
+    rows = parsed.select(RAW_ROW, SOURCE_FILE, F.inline_outer(F.array("parsed")))
+    problem = _json_defect(line, schema)
+    if "text" in schema.fieldNames() and "text" not in source.columns:
+        problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("text"))))
+    rows = rows.withColumn(DEFECT, problem).withColumn(RAW_ROW, _stored(line)).drop(_CORRUPT)
+    if not schema.fieldNames():
+        return nothing(spark, canon).unionByName(rows, allowMissingColumns=True)
+    return map_columns(rows, source.columns, canon)
+
+
+def _json_schema(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> StructType:
+    if source.raw_schema is not None:
+        return _given_schema(source.raw_schema)
+    if not source.columns:
+        return canon.json_columns
+    inferred = spark.read.option("columnNameOfCorruptRecord", _CORRUPT).json(list(paths)).schema
+    return StructType([field for field in inferred if field.name != _CORRUPT])
+
+
+def _given_schema(ddl: str) -> StructType:
+    try:
+        return StructType.fromDDL(ddl)
+    except PySparkException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(
+            f"raw_schema of the source is no Spark DDL: {reason}", "write it like `id BIGINT, said STRING`"
+        ) from None
+
+
+def _parsed(line: Column, schema: StructType) -> Column:
+    corrupt = StructField(_CORRUPT, StringType())
+    return F.from_json(line, StructType([*schema, corrupt]), {"columnNameOfCorruptRecord": _CORRUPT})
+
+
+def _json_defect(line: Column, schema: StructType) -> Column:
+    """What is wrong with the line as a whole; the costly questions are put to lines that failed to parse alone."""
+    loose = _parsed(line, StructType([StructField(field.name, StringType()) for field in schema]))
+    malformed = defect("malformed_json", line)
+    wrong = [
+        F.when(
+            _parsed(line, StructType([field]))[_CORRUPT].isNotNull(),
+            defect("wrong_type", shown(field.name, loose[field.name])),
+        )
+        for field in schema
+    ]
+    return (
+        F.when(~F.is_valid_utf8(line), defect("invalid_utf8", F.make_valid_utf8(line)))
+        .when(F.col(_CORRUPT).isNotNull() & loose[_CORRUPT].isNotNull(), malformed)
+        .when(F.col(_CORRUPT).isNotNull(), F.coalesce(*wrong, malformed))
+        .when(_may_hold_more(line) & ~_is_one_value(line), malformed)
+    )
+
+
+def _may_hold_more(line: Column) -> Column:
+    """Whether something may follow the line's object, which the parser would drop: two writers, one line."""
+    first_key = F.substring_index(line, ":", 1)
+    return ~F.rtrim(line).endswith("}") | (F.call_function("locate", first_key, line, F.lit(2)) > 0)
+
+
+def _is_one_value(line: Column) -> Column:
+    listed = F.concat(F.lit("["), line, F.lit("]"))
+    n_values = F.coalesce(
+        F.json_array_length(listed), F.size(F.from_json(listed, "array<struct<x: string>>"))
+    )
+    return F.coalesce(n_values, F.lit(0)) == 1
+
+
+def _is_no_json_string(name: str) -> Column:
+    value = F.col(name)
+    kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant"))
+    return value.rlike(r"^[\[{0-9tf-]") & (kind != "STRING")
+
+
+def _stored(line: Column) -> Column:
+    valid = F.when(F.is_valid_utf8(line), line).otherwise(F.make_valid_utf8(line))
+    return F.when(F.length(line) > _LONGEST_RAW_ROW, F.substring(valid, 1, _LONGEST_RAW_ROW)).otherwise(valid)
+
+
+def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
+    """Every column is text unless `raw_schema` says otherwise; quoted values may hold line breaks."""
+    reader = (
+        spark.read.option("header", True)
+        .option("multiLine", True)
+        .option("escape", '"')
+        .option("enforceSchema", False)
+        .option("columnNameOfCorruptRecord", _CORRUPT)
+    )
+    schema = _given_schema(source.raw_schema) if source.raw_schema else reader.csv(list(paths)).schema
+    rows = reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())])).csv(list(paths))
+    columns = [F.col(f"`{field.name}`") for field in schema]
+    raw_row = F.coalesce(F.col(_CORRUPT), F.to_json(F.struct(*columns)) if columns else F.lit(""))
+    problem = F.when(F.col(_CORRUPT).isNotNull(), defect("malformed_csv", F.col(_CORRUPT))).when(
+        raw_row.contains(_DAMAGED_CHARACTER), defect("invalid_utf8", raw_row)
+    )
+    return rows.select(
+        raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns
+    )
+
+
+def _read_columnar(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
+    if source.format == "delta":
+        tables = [_read_delta(spark, path) for path in paths]
+        rows = tables[0]
+        for table in tables[1:]:
+            rows = rows.unionByName(table, allowMissingColumns=True)
+        return rows
+    return _with_helpers(spark.read.option("mergeSchema", True).parquet(*paths))
+
+
+def _read_delta(spark: SparkSession, path: str) -> DataFrame:
+    try:
+        return _with_helpers(spark.read.format("delta").load(path))
+    except PySparkException as error:
+        if not (error.getCondition() or "").startswith("DELTA_"):
+            raise
+        raise DataError(
+            f"{path} is no Delta table that can be read", "mend `path` or `format` of the source"
+        ) from None
+
+
+def _with_helpers(rows: DataFrame) -> DataFrame:
+    columns = [F.col(f"`{name}`") for name in rows.columns]
+    raw_row = F.to_json(F.struct(*columns))
+    damaged = [
+        ~F.is_valid_utf8(column)
+        for column, field in zip(columns, rows.schema, strict=True)
+        if isinstance(field.dataType, StringType)
+    ]
+    problem = F.coalesce(
+        F.lit(None).cast("struct<reason: string, value: string>"),
+        *[F.when(bad, defect("invalid_utf8", raw_row)) for bad in damaged],
+    )
+    return rows.select(
+        raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns
+    )
+
+
+def _file(rows: DataFrame) -> Column:
+    return rows.metadataColumn("_metadata")["file_path"]

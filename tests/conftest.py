@@ -1,0 +1,45 @@
+"""What tests share: one small Spark session, made when the first test asks for it, and a lake folder each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from pyspark.sql import SparkSession
+
+from selflearn.session import build_session
+
+# Spark's cold start is no slow example, and examples are not to be kept in the checkout.
+settings.register_profile("selflearn", deadline=None, database=None)
+settings.load_profile("selflearn")
+
+TINY = {
+    "spark.driver.memory": "2g",
+    "spark.sql.shuffle.partitions": "2",
+    # Tests run little code for long: the quick compiler alone saves more than the thorough one.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the session and run it last: a mistake that needs no JVM shows first."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")
+    items.sort(key=lambda item: item.get_closest_marker("spark") is not None)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The session all tests share; what a test sets on it, it sets back."""
+    session = build_session("selflearn tests", master="local[2]", extra=TINY)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake folder of this test alone, not made yet."""
+    return tmp_path / "lake"

@@ -1,0 +1,254 @@
+"""The signals of a pair: what they say about turns a person can judge, and what holds for any turns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selflearn.detect.signals import (
+    PAIR_SIGNAL_NAMES,
+    PAIR_SIGNALS,
+    ComparableTurn,
+    compare,
+    goal_probabilities,
+    goal_values,
+    levels,
+    text_weights,
+    value_probabilities,
+)
+
+NAN = math.nan
+CITIES = ("paris", "berlin", "東京", "القاهرة")
+
+
+def goal(intent: str, **slots: str) -> str:
+    pairs = [{"name": name, "value": value} for name, value in sorted(slots.items())]
+    return json.dumps({"intent": intent, "slots": pairs}, ensure_ascii=False, separators=(",", ":"))
+
+
+def turn(
+    text: str | Sequence[str], readings: Mapping[str, float] | None = None, **fields: Any
+) -> ComparableTurn:
+    """A turn with its n-best texts, and its readings best first."""
+    texts = (text,) if isinstance(text, str) else tuple(text)
+    readings = dict(readings or {})
+    top = next(iter(readings), None)
+    known = {
+        "texts": texts,
+        "text_weights": text_weights([0.0] * len(texts)),
+        "top_goal": top,
+        "top_values": frozenset(goal_values(top)) if top else frozenset(),
+        "goal_probabilities": readings,
+        "value_probabilities": value_probabilities(readings),
+        "at": 0.0,
+        "context": "",
+        "prompt": None,
+        "confidence": readings[top] if top else NAN,
+        "recognition": NAN,
+        "unread": top is None,
+        "trouble": False,
+        "completed": None,
+        "barge_in": None,
+    }
+    return ComparableTurn(**known | fields)
+
+
+def named(source: ComparableTurn, target: ComparableTurn, distance: int = 1) -> dict[str, float]:
+    signals, seed = compare(source, target, distance)
+    return dict(zip(PAIR_SIGNAL_NAMES, signals, strict=True)) | {"seed": seed}
+
+
+def level_of(name: str, value: float) -> int:
+    k = PAIR_SIGNAL_NAMES.index(name)
+    return int(levels(np.array([[value]]), PAIR_SIGNALS[k : k + 1])[0, 0])
+
+
+MISHEARD = turn(
+    ["weather in perish", "weather in paris"],
+    {goal("weather", city="perish"): 0.45, goal("weather", city="paris"): 0.35},
+    recognition=0.5,
+)
+SAID_AGAIN = turn(
+    "the weather in paris please", {goal("weather", city="paris"): 0.95}, at=6.0, recognition=0.9
+)
+UNDERSTOOD = turn("weather in paris", {goal("weather", city="paris"): 0.97}, recognition=0.95)
+VALUE_CHANGE = turn("weather in berlin", {goal("weather", city="berlin"): 0.97}, at=6.0, recognition=0.95)
+TOPIC_SWITCH = turn("play some jazz", {goal("play", genre="jazz"): 0.97}, at=6.0, recognition=0.95)
+
+
+def test_a_rephrase_after_a_failure_scores_above_a_value_change_and_a_topic_switch() -> None:
+    rephrase = named(MISHEARD, SAID_AGAIN)
+    value_change = named(UNDERSTOOD, VALUE_CHANGE)
+    topic_switch = named(UNDERSTOOD, TOPIC_SWITCH)
+    failed_then_switched = named(MISHEARD, TOPIC_SWITCH)
+    assert rephrase["seed"] > 0.4
+    assert max(value_change["seed"], topic_switch["seed"]) < 0.1
+    assert rephrase["seed"] > failed_then_switched["seed"] > topic_switch["seed"]
+    assert rephrase["value_again"] == pytest.approx(0.35)
+    assert rephrase["alternative_confirmed"] == 1
+    assert rephrase["gap"] == 6
+    assert value_change["value_contradicts"] == 1
+    assert value_change["value_heard"] < 1 == rephrase["value_heard"]
+    assert topic_switch["value_contradicts"] == topic_switch["values_shared"] == 0
+
+
+def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
+    again = turn("weather in paris", {goal("weather", city="paris"): 1.0})
+    sure = turn("weather in paris", {goal("weather", city="paris"): 1.0}, recognition=1.0)
+    assert named(sure, again)["seed"] == 0
+    for trouble in ({"trouble": True}, {"completed": False}, {"unread": True}):
+        source = turn("weather in paris", {goal("weather", city="paris"): 1.0}, recognition=1.0, **trouble)
+        assert source.heuristic_friction() == pytest.approx(0.9)
+        assert named(source, again)["seed"] > named(sure, again)["seed"]
+
+
+@pytest.mark.parametrize(
+    "text", ["what is the weather", "明日の天気", "ما حالة الطقس", "आज मौसम कैसा है", "a", "🎵🎵"]
+)
+def test_identical_words_are_alike_in_every_script(text: str) -> None:
+    signals = named(turn(text), turn(text))
+    assert signals["text_similarity"] == signals["heard_similarity"] == 1
+    assert level_of("text_similarity", 1.0) == len(PAIR_SIGNALS[5].edges) + 1
+    assert signals["seed"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "close", "far"),
+    [
+        ("明日の東京の天気は", "あしたの東京の天気", "音楽を再生して"),
+        ("明天天氣如何", "明天天气如何", "播放音乐"),
+        ("ما حالة الطقس في القاهرة", "حالة الطقس بالقاهرة", "شغل موسيقى هادئة"),
+        ("מה מזג האוויר בתל אביב", "מזג אוויר תל אביב", "נגן מוזיקה שקטה"),
+    ],
+)
+def test_similarity_needs_neither_spaces_nor_an_alphabet(text: str, close: str, far: str) -> None:
+    near, distant = named(turn(text), turn(close)), named(turn(text), turn(far))
+    for name in ("text_similarity", "heard_similarity", "seed"):
+        assert near[name] > distant[name] + 0.2
+
+
+def test_the_n_best_list_counts_by_its_best_pair_and_by_what_is_expected() -> None:
+    source = turn(["play chess", "play jazz"], text_weights=text_weights([math.log(3), 0.0]))
+    signals = named(source, turn("play jazz"))
+    alone = named(turn("play chess"), turn("play jazz"))["text_similarity"]
+    assert signals["text_similarity"] == 1
+    assert signals["heard_similarity"] == pytest.approx(0.75 * alone + 0.25)
+
+
+def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
+    signals = named(turn("hello there"), turn("hello again"))
+    unknown = {name for name, value in signals.items() if math.isnan(value)}
+    assert unknown == {
+        "source_confidence", "source_recognition", "source_completed", "value_again", "values_shared",
+        "value_contradicts", "value_heard", "alternative_confirmed", "prompt_repeated", "target_barged_in",
+    }  # fmt: skip
+    unscored = turn("hello there", {goal("greet"): 1.0}, confidence=NAN)
+    assert unscored.heuristic_friction() == 0
+
+
+def test_the_same_prompt_again_is_seen_only_where_there_is_a_prompt() -> None:
+    def repeated(source: dict[str, Any], target: dict[str, Any]) -> float:
+        return named(turn("yes", **source), turn("yes", **target))["prompt_repeated"]
+
+    asked = {"context": "city?", "prompt": "which city?"}
+    assert repeated(asked, asked) == 2
+    assert repeated(asked, asked | {"prompt": "sorry, which city?"}) == 1
+    assert repeated(asked, {"context": "done", "prompt": "anything else?"}) == 0
+    assert math.isnan(repeated({}, asked))
+
+
+def test_levels_are_zero_where_missing_and_rise_at_each_edge() -> None:
+    gap = PAIR_SIGNALS[PAIR_SIGNAL_NAMES.index("gap")]
+    assert gap.edges == (5, 8, 12, 20, 40)
+    expected = {NAN: 0, -1.0: 1, 4.999: 1, 5.0: 2, 7.999: 2, 8.0: 3, 12.0: 4, 20.0: 5, 40.0: 6, math.inf: 6}
+    cut = levels(np.array(list(expected))[:, None], [gap])[:, 0]
+    assert cut.tolist() == list(expected.values())
+    assert cut.max() == gap.n_levels - 1
+
+
+@given(st.lists(st.lists(st.floats(), min_size=len(PAIR_SIGNALS), max_size=len(PAIR_SIGNALS)), max_size=4))
+def test_levels_equal_counting_the_edges_reached(rows: list[list[float]]) -> None:
+    def plain(value: float, edges: Sequence[float]) -> int:
+        return 0 if math.isnan(value) else 1 + sum(value >= edge for edge in edges)
+
+    matrix = np.array(rows, dtype=float).reshape(-1, len(PAIR_SIGNALS))
+    expected = [[plain(v, s.edges) for v, s in zip(row, PAIR_SIGNALS, strict=True)] for row in rows]
+    assert levels(matrix, PAIR_SIGNALS).tolist() == expected
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=10))
+def test_text_weights_are_probabilities_in_the_order_of_the_scores(scores: list[float]) -> None:
+    weights = text_weights(scores)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() >= 0
+    assert weights[int(np.argmax(scores))] == weights.max()
+    assert text_weights([*scores, None]).tolist() == [1 / (len(scores) + 1)] * (len(scores) + 1)
+
+
+goals = st.builds(
+    lambda intent, city: goal(intent, **({"city": city} if city else {})),
+    st.sampled_from(["weather", "traffic"]),
+    st.sampled_from((None, *CITIES)),
+)
+
+
+@given(st.dictionaries(goals, st.floats(0, 1e6), max_size=6))
+def test_probabilities_of_goals_and_values_sum_to_one_at_most(scores: dict[str, float]) -> None:
+    probabilities = goal_probabilities(list(scores), list(scores.values()))
+    assert set(probabilities) == set(scores)
+    assert all(0 <= p <= 1 for p in probabilities.values())
+    assert sum(probabilities.values()) <= 1 + 1e-9
+    if sum(scores.values()) <= 1:
+        assert probabilities == scores
+    values = value_probabilities(probabilities)
+    for city in CITIES:
+        held = sum(p for g, p in probabilities.items() if ("city", city) in goal_values(g))
+        assert values.get(("city", city), 0.0) == pytest.approx(held)
+
+
+unit = st.floats(0, 1)
+maybe = st.none() | st.booleans()
+turns = st.builds(
+    lambda texts, scores, readings, fields: turn(
+        texts,
+        goal_probabilities(list(readings), list(readings.values())),
+        **fields | {"text_weights": text_weights([*scores, *[0.0] * len(texts)][: len(texts)])},
+    ),
+    st.lists(st.text(min_size=1), min_size=1, max_size=3),
+    st.lists(st.none() | st.floats(-50, 50), max_size=3),
+    st.dictionaries(goals, unit, max_size=4),
+    st.fixed_dictionaries(
+        {
+            "at": st.floats(0, 1e10),
+            "context": st.sampled_from(["", "city?"]),
+            "prompt": st.sampled_from([None, "which city?"]),
+            "confidence": unit | st.just(NAN),
+            "recognition": unit | st.just(NAN),
+            "unread": st.booleans(),
+            "trouble": st.booleans(),
+            "completed": maybe,
+            "barge_in": maybe,
+        }
+    ),
+)
+
+
+@given(turns, turns, st.integers(1, 20))
+def test_any_two_turns_have_a_seed_between_zero_and_one_and_every_signal(
+    source: ComparableTurn, target: ComparableTurn, distance: int
+) -> None:
+    signals = named(source, target, distance)
+    assert 0 <= signals.pop("seed") <= 1
+    assert tuple(signals) == PAIR_SIGNAL_NAMES
+    assert signals["distance"] == distance
+    assert signals["gap"] == target.at - source.at
+    for name in set(PAIR_SIGNAL_NAMES) - {"distance", "gap", "prompt_repeated"}:
+        assert math.isnan(signals[name]) or -1e-12 <= signals[name] <= 1 + 1e-12
+    assert compare(target, source, distance)[0][5] == signals["text_similarity"]
