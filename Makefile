@@ -50,9 +50,9 @@ lock: $(PYTHON_IN_VENV) ## Resolve requirements.lock anew from pyproject.toml, f
 bench-scale: setup ## Measure speed and memory on growing logs
 	$(PYTHON_IN_VENV) benchmarks/scale.py --out build/benchmarks/scale
 
-bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 DATA=folder
-	@test -n "$(DATA)" || { echo "name the folder of the conversations: make bench-dstc2 DATA=folder" >&2; exit 2; }
-	$(PYTHON_IN_VENV) benchmarks/dstc2.py "$(DATA)" --out build/benchmarks/dstc2
+bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder
+	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/dstc2
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
@@ -60,8 +60,8 @@ clean: ## Remove .venv and everything that was made
 $(PYTHON_IN_VENV):
 	@test -n "$(PYTHON)" || { echo "selflearn needs Python 3.11, 3.12 or 3.13 and found none on PATH;" \
 		"install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 5; }
-	@$(PYTHON) -c $(FITS) || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1);" \
-		"selflearn needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/one $(MAKECMDGOALS)" >&2; exit 5; }
+	@$(PYTHON) -c $(FITS) 2>/dev/null || { echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13;" \
+		"name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 5; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make environments: on Debian and Ubuntu" \
 		"\`sudo apt-get install python3-venv\` mends that" >&2; exit 5; }
 

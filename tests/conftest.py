@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from pyspark.sql import SparkSession
 
 from selflearn.session import build_session
 
-# Spark's cold start is no slow example, and examples are not to be kept in the checkout.
+# Spark's cold start is no slow example, and nothing is to be kept in the checkout.
 settings.register_profile("selflearn", deadline=None, database=None)
 settings.load_profile("selflearn")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "selflearn-hypothesis")
 
 TINY = {
     "spark.driver.memory": "2g",

@@ -30,6 +30,8 @@ FRICTION_SIGNALS: tuple[Signal, ...] = (
 _OUTCOMES = [k for k, signal in enumerate(FRICTION_SIGNALS) if signal.group == "outcome"]
 _UNREAD_CONFIDENCE = 0.1
 _TROUBLE_FRICTION = 0.9
+_ACCEPTED_DOUBT = 0.25
+"""Share of the doubt that is left where the user went on and said nothing again."""
 
 
 def turn_levels(turns: DataFrame, scored_pairs: DataFrame) -> DataFrame:
@@ -39,7 +41,6 @@ def turn_levels(turns: DataFrame, scored_pairs: DataFrame) -> DataFrame:
     """
     follow_up = scored_pairs.groupBy(F.col("source_turn_id").alias("turn_id")).agg(
         F.max("p_rephrase").alias("said_again"),
-        F.max(_of_next("target_barged_in")).alias("interrupted"),
         F.max(_of_next("prompt_repeated")).alias("asked_again"),
         F.lit(1.0).alias("went_on"),
     )
@@ -52,6 +53,7 @@ def turn_levels(turns: DataFrame, scored_pairs: DataFrame) -> DataFrame:
         (F.coalesce("error", F.lit(False)) | F.coalesce("cancelled", F.lit(False))).cast("double").alias("trouble"),
         F.col("completed").cast("double").alias("completed"),
         F.col("feedback").cast("double").alias("feedback"),
+        F.col("barge_in").cast("double").alias("interrupted"),
     )
     joined = seen.join(follow_up, "turn_id", "left").fillna(0.0, ["said_again", "went_on"])
     levels = F.array(*(level(F.col(signal.name), signal) for signal in FRICTION_SIGNALS))
@@ -87,12 +89,14 @@ def _of_next(signal: str) -> Column:
 
 
 def _seed() -> Column:
-    """1 - P(recognised) * P(read right) * P(not said again), at least .9 after visible trouble."""
+    """Doubt in recognition and reading, weighed by whether it was said again; at least .9 after visible trouble."""
     confidence = F.when(F.col("unread") > 0, _UNREAD_CONFIDENCE).otherwise(F.coalesce("confidence", F.lit(1.0)))
-    worked = confidence * F.coalesce("recognition", F.lit(1.0)) * (1 - F.col("said_again"))
+    doubt = 1 - confidence * F.coalesce("recognition", F.lit(1.0))
+    seed = doubt * (F.col("said_again") + (1 - F.col("said_again")) * _ACCEPTED_DOUBT)
     went_wrong = (
-        (F.col("trouble") > 0)
+        (F.col("unread") > 0)
+        | (F.col("trouble") > 0)
         | (F.coalesce("feedback", F.lit(0.0)) < 0)
         | (F.coalesce("completed", F.lit(1.0)) < 1)
     )
-    return F.when(went_wrong, F.greatest(1 - worked, F.lit(_TROUBLE_FRICTION))).otherwise(1 - worked)
+    return F.when(went_wrong, F.greatest(seed, F.lit(_TROUBLE_FRICTION))).otherwise(seed)

@@ -43,6 +43,7 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
     Signal("source_recognition", "source", (0.05, 0.22, 0.5, 0.74, 0.9), "the recogniser's confidence in the source"),
     Signal("source_trouble", "source", _YES, "error, cancellation or a thumbs-down on the source"),
     Signal("source_completed", "source", _YES, "the assistant reports that it did what it read"),
+    Signal("source_interrupted", "source", _YES, "the user cut into the answer to the source"),
     Signal("text_similarity", "similarity", (0.3, 0.5, 0.65, 0.8, 0.999), "best of n-best x n-best character ratio"),
     Signal("heard_similarity", "similarity", (0.2, 0.35, 0.5, 0.65, 0.8), "character ratio expected over both n-bests"),
     Signal("value_again", "similarity", (0.001, 0.01, 0.05, 0.2), "a value the source's reading lacks, in both n-bests"),
@@ -54,7 +55,6 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
     Signal("distance", "context", (1.5, 2.5, 3.5), "turns between the two"),
     Signal("prompt_repeated", "context", (0.5, 1.5), "same context, same prompt asked again"),
     Signal("target_unread", "context", _YES, "the target got no reading, or the fallback"),
-    Signal("target_barged_in", "context", _YES, "the user cut into the answer"),
 )
 PAIR_SIGNAL_NAMES = tuple(signal.name for signal in PAIR_SIGNALS)
 
@@ -136,7 +136,8 @@ def compare(source: ComparableTurn, target: ComparableTurn, distance: int) -> tu
         float(source.unread),
         source.recognition,
         float(source.trouble),
-        math.nan if source.completed is None else float(source.completed),
+        _known(source.completed),
+        _known(source.barge_in),
         best,
         expected,
         again,
@@ -148,7 +149,6 @@ def compare(source: ComparableTurn, target: ComparableTurn, distance: int) -> tu
         float(distance),
         _prompt_repeated(source, target),
         float(target.unread),
-        math.nan if target.barge_in is None else float(target.barge_in),
     ]
     return signals, min(1.0, seed)
 
@@ -164,6 +164,10 @@ def levels(signals: npt.NDArray[np.float64], declared: Sequence[Signal]) -> npt.
         values = signals[:, column]
         cut[:, column] = np.where(np.isnan(values), 0, 1 + np.digitize(values, signal.edges))
     return cut
+
+
+def _known(flag: bool | None) -> float:
+    return math.nan if flag is None else float(flag)
 
 
 def _or_one(value: float) -> float:

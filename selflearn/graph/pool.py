@@ -4,7 +4,7 @@
 
 over each utterance's few candidate goals, kept as rows `(utterance, goal)`, so that one round is joins and sums.
 `OTHER_GOAL` stands for every goal that is no candidate. A pair that is a rephrase with probability p sends, both ways,
-the likelihood ratio `p * belief(g) / prior(g) + (1 - p)`: a goal is never copied, and a linked utterance that means
+the likelihood ratio `p * belief(g) / chance(g) + (1 - p)`: a goal is never copied, and a linked utterance that means
 none of the candidates says nothing. n messages, like n outcomes, count as sqrt(n), for they are not independent.
 """
 
@@ -23,6 +23,8 @@ from selflearn.settings import Graph
 _OTHER_PRIOR = 0.02
 _LEAST = 1e-4
 _MOST_CERTAIN_PAIR = 0.99
+_COINCIDENCE = 0.05
+"""Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 _EVIDENCE = ("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence")
 
 
@@ -140,7 +142,7 @@ def _messages(links: DataFrame, beliefs: DataFrame) -> DataFrame:
         "locale", F.col("utterance_id").alias("from_id"), "goal", "prior", "posterior"
     )
     odds = F.col("p") / (1 - F.col("p"))
-    gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.col("prior"))
+    gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.greatest("prior", F.lit(_COINCIDENCE)))
     return (
         links.join(sent, ["locale", "from_id"])
         .groupBy("locale", "utterance_id", "goal")

@@ -21,8 +21,8 @@ class PoolWeights:
     """Weights of the pool's sources; the defaults serve where no launch set is given."""
 
     nlu: float = 1.0
-    outcome: float = 0.5
-    pair: float = 0.5
+    outcome: float = 1.0
+    pair: float = 1.0
     prior: float = 0.0
 
     def as_tuple(self) -> tuple[float, ...]:

@@ -27,23 +27,14 @@ from selflearn.turns import read_launch_set
 
 def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
-    settings, as_of = context.settings.graph, max(days)
-    rows = context.lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
+    lake, settings, as_of = context.lake, context.settings.graph, max(days)
+    rows = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
     window = sum_window(rows, as_of, settings)
-    default = PoolWeights()
-    pooled = pool_evidence(window, settings, default)
-    weights = default
-    launch = _launch(context)
-    if launch is not None:
-        fitted = fit_weights(anchor_candidates(pooled, launch), default)
-        weights = fitted.weights
-        context.metrics["pool_anchors"] = float(fitted.n_anchors)
-        if fitted.n_anchors:
-            context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
-            context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
-    for source, weight in vars(weights).items():
-        context.metrics[f"pool_weight_{source}"] = weight
+    pooled = pool_evidence(window, settings, PoolWeights()).withColumn("as_of", F.lit(as_of))
+    context.replace(tables.POOLED_EVIDENCE, pooled, as_of=[as_of])
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
+    pooled = lake.read(tables.POOLED_EVIDENCE, as_of=[as_of]).drop("as_of")
+    weights = _fitted_weights(context, pooled)
     context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of), as_of=[as_of])
     return [as_of]
 
@@ -73,14 +64,30 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.GRAPH_NODES, tables.GRAPH_EDGES))
+GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.POOLED_EVIDENCE, tables.GRAPH_NODES, tables.GRAPH_EDGES))
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
 
+def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
+    """Weights fitted on the launch set; the defaults where there is none, or too little of it in the traffic."""
+    weights = PoolWeights()
+    launch = _launch(context)
+    if launch is not None:
+        fitted = fit_weights(anchor_candidates(pooled, launch), weights)
+        weights = fitted.weights
+        context.metrics["pool_anchors"] = float(fitted.n_anchors)
+        context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
+        context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
+    context.metrics.update({f"pool_weight_{source}": weight for source, weight in vars(weights).items()})
+    return weights
+
+
 def _launch(context: StageContext) -> DataFrame | None:
     source = context.settings.launch
-    return None if source is None else read_launch_set(context.spark, source)
+    if source is None:
+        return None
+    return read_launch_set(context.spark, source, context.settings.turns.mask_personal_data)
 
 
 def _is_published(context: StageContext, release_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,9 @@ class StageContext:
 
     def replace(self, table: Table, rows: DataFrame, **partitions: Iterable[object]) -> int:
         """Replace the given partitions; returns, and notes, the rows written."""
+        started = time.perf_counter()
         written = self.lake.replace(table, rows, self.label, **partitions)
+        logger.info("%s: %d rows in %.1f s", table.name, written, time.perf_counter() - started)
         self.row_counts[table.name] = written
         return written
 

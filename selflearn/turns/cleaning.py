@@ -21,9 +21,10 @@ from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from selflearn.lakehouse.tables import HEARD_TEXT, READING, SLOT
-from selflearn.turns.text import UNIT_SEPARATOR, clean_text, hash_user, mask_personal_data
+from selflearn.turns.text import SUSPECT_RE2, UNIT_SEPARATOR, hash_user, mask_personal_data, normalise_text
 
 Indices = npt.NDArray[np.int64]
+Masker = Callable[[pa.Array], pa.Array]
 
 CLEANED = StructType(
     [
@@ -38,6 +39,8 @@ CLEANED = StructType(
         StructField("user_id", StringType()),
     ]
 )
+# Null where cleaning leaves them as they are.
+_SELDOM_CHANGED = ("text", "text_alternatives", "prompt", "response")
 _CLEANED_FROM = (
     "text",
     "text_alternatives",
@@ -56,23 +59,25 @@ _LONGEST_CACHED = 256
 def clean(turns: DataFrame, mask: bool, user_key: bytes) -> DataFrame:
     """Mask and normalise the texts, make goals of the frames, hash the users, name the utterances.
 
-    `user_id` comes in as what is to be hashed and goes out as its keyed hash. `nlu_alternatives` come in as frames
-    with a score and go out as goals with a score. Columns that need no cleaning pass through.
+    `user_id` comes in as what is to be hashed and goes out as its keyed hash. `nlu_alternatives` come in as
+    frames with a score and go out as goals with a score. Columns that need no cleaning pass through.
     """
     kept = [name for name in turns.columns if name not in CLEANED.fieldNames()]
     cleaned = _cleaner(mask, user_key)(*map(F.col, _CLEANED_FROM)).alias("cleaned")
+    new = {name: F.col(f"cleaned.{name}") for name in CLEANED.fieldNames()}
+    new |= {name: F.coalesce(new[name], F.col(name)) for name in _SELDOM_CHANGED}
     id_parts = ("locale", "context", "normalised_text")
     return (
-        turns.select(*kept, cleaned)
-        .select(*kept, "cleaned.*")
+        turns.select(*kept, *_SELDOM_CHANGED, cleaned)
+        .select(*kept, *[column.alias(name) for name, column in new.items()])
         .withColumn("utterance_id", F.md5(F.concat_ws(UNIT_SEPARATOR, *id_parts)))
     )
 
 
 def _cleaner(mask: bool, user_key: bytes) -> Callable[..., Column]:
     # The key travels inside the function, of which plans and logs show the name alone.
-    users = partial(_map_distinct, function=partial(hash_user, key=user_key))
-    masked = partial(_map_distinct, function=_mask if mask else str)
+    users = partial(hash_user, key=user_key)
+    masked = _masked if mask else _unchanged
 
     def clean_batch(
         text: pa.Array,
@@ -84,18 +89,18 @@ def _cleaner(mask: bool, user_key: bytes) -> Callable[..., Column]:
         nlu_alternatives: pa.Array,
         user_id: pa.Array,
     ) -> pa.Array:
-        texts, normalised = _clean_distinct(text, mask)
-        goals, sorted_slots = _goals(intent, slots, mask)
+        stored = masked(text)
+        goals, sorted_slots = _goals(intent, slots, masked)
         columns = [
-            texts,
-            normalised,
+            _changed(stored, text),
+            masked(_map_distinct(stored, _normalise)),
             _heard(text_alternatives, masked),
-            masked(prompt),
-            masked(response),
+            _changed(masked(prompt), prompt),
+            _changed(masked(response), response),
             sorted_slots,
             goals,
-            _readings(nlu_alternatives, mask),
-            users(user_id),
+            _readings(nlu_alternatives, masked),
+            _map_distinct(user_id, users),
         ]
         return pa.StructArray.from_arrays(columns, fields=list(_arrow_type()))
 
@@ -107,18 +112,12 @@ def _arrow_type() -> pa.StructType:
     return to_arrow_type(CLEANED)
 
 
-def _mask(text: str) -> str:
-    return _clean(text, True)[0] if len(text) <= _LONGEST_CACHED else mask_personal_data(text)
+_json = lru_cache(maxsize=_CACHED_TEXTS)(partial(json.dumps, ensure_ascii=False))
+_normalise_cached = lru_cache(maxsize=_CACHED_TEXTS)(normalise_text)
 
 
-@lru_cache(maxsize=_CACHED_TEXTS)
-def _clean(text: str, mask: bool) -> tuple[str, str]:
-    return clean_text(text, mask)
-
-
-@lru_cache(maxsize=_CACHED_TEXTS)
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _normalise(text: str) -> str:
+    return _normalise_cached(text) if len(text) <= _LONGEST_CACHED else normalise_text(text)
 
 
 def _map_distinct(values: pa.Array, function: Callable[[str], str]) -> pa.Array:
@@ -126,17 +125,16 @@ def _map_distinct(values: pa.Array, function: Callable[[str], str]) -> pa.Array:
     return pa.array(map(function, coded.dictionary.to_pylist()), pa.string()).take(coded.indices)
 
 
-def _clean_distinct(values: pa.Array, mask: bool) -> tuple[pa.Array, pa.Array]:
-    """Stored and normalised form of each value."""
-    coded = values.dictionary_encode()
-    distinct = coded.dictionary.to_pylist()
-    cleaned = [
-        _clean(text, mask) if len(text) <= _LONGEST_CACHED else clean_text(text, mask) for text in distinct
-    ]
-    stored, normalised = zip(*cleaned, strict=True) if cleaned else ((), ())
-    return pa.array(stored, pa.string()).take(coded.indices), pa.array(normalised, pa.string()).take(
-        coded.indices
-    )
+def _masked(values: pa.Array) -> pa.Array:
+    """`mask_personal_data` of each value, put to those alone that can need it."""
+    suspect = pc.fill_null(pc.match_substring_regex(values, SUSPECT_RE2), False)
+    if not pc.any(suspect).as_py():
+        return values
+    return pc.replace_with_mask(values, suspect, _map_distinct(values.filter(suspect), mask_personal_data))
+
+
+def _unchanged(values: pa.Array) -> pa.Array:
+    return values
 
 
 def _explode(lists: pa.ListArray) -> tuple[Indices, pa.StructArray]:
@@ -162,16 +160,25 @@ def _ranks(values: pa.Array) -> Indices:
     return ranks[coded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _heard(lists: pa.ListArray, masked: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
-    """N-best lists with masked texts, entries without a text left out."""
+def _changed(new: pa.Array, old: pa.Array) -> pa.Array:
+    """The new values, null where they are the old ones: what does not travel costs nothing."""
+    if new is old:
+        return pa.nulls(len(old), pa.string())
+    return pc.if_else(pc.equal(new, old), pa.scalar(None, pa.string()), new)
+
+
+def _heard(lists: pa.ListArray, masked: Masker) -> pa.ListArray:
+    """N-best lists with masked texts, entries without a text left out; null where that changes nothing."""
     rows, entries = _explode(lists)
     texts, scores = entries.flatten()
-    kept = texts.is_valid()
-    entries = pa.StructArray.from_arrays([masked(texts.filter(kept)), scores.filter(kept)], ["text", "score"])
+    stored, kept = masked(texts), texts.is_valid()
+    if stored is texts and texts.null_count == 0 and len(rows) == len(lists.flatten()):
+        return pa.nulls(len(lists), lists.type)
+    entries = pa.StructArray.from_arrays([stored.filter(kept), scores.filter(kept)], ["text", "score"])
     return _implode(rows[kept.to_numpy(zero_copy_only=False)], entries, lists)
 
 
-def _goals(intents: pa.Array, slots: pa.ListArray, mask: bool) -> tuple[pa.Array, pa.ListArray]:
+def _goals(intents: pa.Array, slots: pa.ListArray, masked: Masker) -> tuple[pa.Array, pa.ListArray]:
     """Canonical JSON of each frame (see `frame_goal`), and its slots in that order.
 
     A slot without a name or a value is not filled and is left out.
@@ -180,7 +187,8 @@ def _goals(intents: pa.Array, slots: pa.ListArray, mask: bool) -> tuple[pa.Array
     names, values = entries.flatten()
     kept = pc.and_(names.is_valid(), values.is_valid())
     rows, names = rows[kept.to_numpy(zero_copy_only=False)], names.filter(kept)
-    stored, normalised = _clean_distinct(values.filter(kept), mask)
+    stored = masked(values.filter(kept))
+    normalised = masked(_map_distinct(stored, _normalise))
     order = np.lexsort((_ranks(stored), _ranks(normalised), _ranks(names), rows))
     rows, names, stored, normalised = (
         rows[order],
@@ -198,11 +206,11 @@ def _goals(intents: pa.Array, slots: pa.ListArray, mask: bool) -> tuple[pa.Array
     return goals, _implode(rows, pa.StructArray.from_arrays([names, stored], ["name", "value"]), slots)
 
 
-def _readings(lists: pa.ListArray, mask: bool) -> pa.ListArray:
+def _readings(lists: pa.ListArray, masked: Masker) -> pa.ListArray:
     """Goals of alternative frames, scores of equal goals summed, best first; frames without an intent left out."""
     rows, entries = _explode(lists)
     intents, slots, scores = entries.flatten()
-    goals = _goals(intents, slots, mask)[0]
+    goals = _goals(intents, slots, masked)[0]
     kept = goals.is_valid()
     rows, goals = rows[kept.to_numpy(zero_copy_only=False)], goals.filter(kept)
     score = scores.filter(kept).to_numpy(zero_copy_only=False).astype(np.float64)

@@ -13,9 +13,8 @@ from selflearn.errors import DataError, SettingsError
 from selflearn.settings import Source
 from selflearn.turns.mapping import DEFECT, RAW_ROW, SOURCE_FILE, Canon, defect, map_columns, shown
 
-_CORRUPT = "__corrupt"
+_CORRUPT, _DAMAGED = "__corrupt", "__damaged"
 _DAMAGED_CHARACTER = "\ufffd"
-_LONGEST_RAW_ROW = 1_000_000
 
 
 def read_rows(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
@@ -41,17 +40,18 @@ def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
 
 def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
     lines = spark.read.text(list(paths))
-    lines = lines.select(F.col("value").alias(RAW_ROW), _file(lines).alias(SOURCE_FILE))
-    lines = lines.where(F.btrim(RAW_ROW, F.lit(" \t\r")) != "")
+    raw_row = F.make_valid_utf8("value")
+    rows = lines.where(F.trim("value") != "").select(
+        raw_row.alias(RAW_ROW), _file(lines).alias(SOURCE_FILE), (raw_row != F.col("value")).alias(_DAMAGED)
+    )
     schema = _json_schema(spark, source, paths, canon)
-    line = F.col(RAW_ROW)
-    parsed = lines.withColumn("parsed", _parsed(line, schema))
+    parsed = rows.withColumn("parsed", _parsed(F.col(RAW_ROW), schema))
     # A generator, because Spark would copy the parser into every filter on a plain column of its result.
-    rows = parsed.select(RAW_ROW, SOURCE_FILE, F.inline_outer(F.array("parsed")))
-    problem = _json_defect(line, schema)
+    rows = parsed.select(RAW_ROW, SOURCE_FILE, _DAMAGED, F.inline_outer(F.array("parsed")))
+    problem = _json_defect(schema)
     if "text" in schema.fieldNames() and "text" not in source.columns:
         problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("text"))))
-    rows = rows.withColumn(DEFECT, problem).withColumn(RAW_ROW, _stored(line)).drop(_CORRUPT)
+    rows = rows.withColumn(DEFECT, problem).drop(_DAMAGED, _CORRUPT)
     if not schema.fieldNames():
         return nothing(spark, canon).unionByName(rows, allowMissingColumns=True)
     return map_columns(rows, source.columns, canon)
@@ -81,8 +81,9 @@ def _parsed(line: Column, schema: StructType) -> Column:
     return F.from_json(line, StructType([*schema, corrupt]), {"columnNameOfCorruptRecord": _CORRUPT})
 
 
-def _json_defect(line: Column, schema: StructType) -> Column:
-    """What is wrong with the line as a whole; the costly questions are put to lines that failed to parse alone."""
+def _json_defect(schema: StructType) -> Column:
+    """What is wrong with a line as a whole; only lines that failed to parse are asked the costly questions."""
+    line, failed = F.col(RAW_ROW), F.col(_CORRUPT).isNotNull()
     loose = _parsed(line, StructType([StructField(field.name, StringType()) for field in schema]))
     malformed = defect("malformed_json", line)
     wrong = [
@@ -93,9 +94,9 @@ def _json_defect(line: Column, schema: StructType) -> Column:
         for field in schema
     ]
     return (
-        F.when(~F.is_valid_utf8(line), defect("invalid_utf8", F.make_valid_utf8(line)))
-        .when(F.col(_CORRUPT).isNotNull() & loose[_CORRUPT].isNotNull(), malformed)
-        .when(F.col(_CORRUPT).isNotNull(), F.coalesce(*wrong, malformed))
+        F.when(F.col(_DAMAGED), defect("invalid_utf8", line))
+        .when(failed & loose[_CORRUPT].isNotNull(), malformed)
+        .when(failed, F.coalesce(*wrong, malformed))
         .when(_may_hold_more(line) & ~_is_one_value(line), malformed)
     )
 
@@ -115,14 +116,13 @@ def _is_one_value(line: Column) -> Column:
 
 
 def _is_no_json_string(name: str) -> Column:
+    """Whether the value, which the parser made text of, is a number, truth value, object or list in the line."""
     value = F.col(name)
-    kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant"))
-    return value.rlike(r"^[\[{0-9tf-]") & (kind != "STRING")
-
-
-def _stored(line: Column) -> Column:
-    valid = F.when(F.is_valid_utf8(line), line).otherwise(F.make_valid_utf8(line))
-    return F.when(F.length(line) > _LONGEST_RAW_ROW, F.substring(valid, 1, _LONGEST_RAW_ROW)).otherwise(valid)
+    may_be = F.substring(value, 1, 1).isin(*"[{-0123456789") | value.isin("true", "false")
+    kind = F.schema_of_variant(
+        F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant")
+    )
+    return may_be & (kind != "STRING")
 
 
 def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:

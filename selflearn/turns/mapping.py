@@ -46,10 +46,6 @@ SCORED_FRAME = StructType(
     ]
 )
 
-# A time without a day, or a day without a time, is no time: Spark would fill it up from the clock.
-_ISO_TIME = r"^\s*\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
-
-
 @dataclass(frozen=True)
 class Canon:
     """Canonical columns of one kind of input; of each group in `required`, one column must come from the source."""
@@ -271,7 +267,9 @@ def _conformed_struct(value: Column, have: DataType, want: StructType) -> Column
 
 def _conformed_time(value: Column, have: DataType) -> Column | None:
     if isinstance(have, StringType):
-        return F.when(value.rlike(_ISO_TIME), value.try_cast(TimestampType()))
+        # Spark would fill a time without a day, or a day without a time, up from the clock.
+        is_whole = (value.substr(5, 1) == "-") & (value.substr(14, 1) == ":")
+        return F.when(is_whole, value.try_cast(TimestampType()))
     return value.cast(TimestampType()) if isinstance(have, DateType | TimestampNTZType) else None
 
 

@@ -36,38 +36,62 @@ def sessionise(turns: DataFrame, gap_minutes: float, max_session_hours: float) -
     Needs besides canonical columns `us` (time in microseconds), `row_hash` (to tell equal turns apart) and
     `is_duplicate`: duplicates are not counted in `turn_index`.
     """
-    reach, lookback = _spans(max_session_hours)
     key = F.when(F.col("session_id").isNotNull(), F.concat(F.lit("s"), "session_id")).otherwise(
         F.concat(F.lit("u"), "user_id")
     )
     derived_id = F.md5(F.concat_ws(UNIT_SEPARATOR, "session_key", F.col("us").cast("string"), "text"))
+    keyed = turns.withColumn("session_key", key).withColumn("turn_key", F.coalesce("turn_id", derived_id))
+    pieces = _find_pieces(keyed, gap_minutes, max_session_hours)
+    ordinal = F.col("n_rows") - F.col("first_equal") + 1
+    numbered = F.concat("turn_key", F.lit("-"), F.lpad(ordinal.cast("string"), 9, "0"))
+    return pieces.withColumns(
+        {
+            "session_id": _session_id(),
+            "turn_index": (F.col("n") - F.col("piece.n_before") - 1).cast("int"),
+            # Equal turns without an id are told apart by a number that keeps their order.
+            "turn_id": F.when(F.col("turn_id").isNull() & (ordinal > 1), numbered).otherwise(F.col("turn_key")),
+        }
+    )
+
+
+def _find_pieces(turns: DataFrame, gap_minutes: float, max_session_hours: float) -> DataFrame:
+    """Where the piece of a session begins that each turn belongs to (`piece`), and on which day (`turn_date`).
+
+    `run` is where the session began that may go on over several midnights, `gate` the last turn that came first
+    after a midnight's reach: there a session is cut if it began before that midnight.
+    """
+    reach, lookback = _spans(max_session_hours)
     ordered = Window.partitionBy("session_key").orderBy("us", "turn_key", "row_hash")
-    equal = Window.partitionBy("session_key", "us", "turn_key").orderBy("row_hash")
+    so_far = ordered.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     us, midnight, previous = F.col("us"), F.col("midnight"), F.col("previous")
+    is_counted = ~F.col("is_duplicate")
     is_idle = F.col("session_id").isNull() & (us - previous > round(gap_minutes * _MINUTE))
     is_over = previous.isNull() | (previous < midnight - lookback) | is_idle
-    crosses = F.col("begun") < midnight
-    is_cut = crosses & (us >= midnight + reach) & (previous < midnight + reach)
-    piece = F.struct(
-        us.alias("start"), (F.col("n") - (~F.col("is_duplicate")).cast("int")).alias("n"), is_cut.alias("cut")
-    )
+    is_gate = (us >= midnight + reach) & (previous.isNull() | (previous < midnight + reach))
+    is_other = F.col("previous_key").isNull() | (previous != us) | (F.col("previous_key") != F.col("turn_key"))
+    place = F.struct(us.alias("start"), midnight.alias("midnight"), (F.col("n") - is_counted.cast("int")).alias("n_before"))
+    is_cut = F.col("run.start") < F.col("gate.midnight")
+    is_carried = (F.col("run.start") < midnight) & (us < midnight + reach)
     return (
-        turns.withColumn("session_key", key)
-        .withColumn("turn_key", F.coalesce("turn_id", derived_id))
-        .withColumn("midnight", midnight_of(us))
+        turns.withColumn("midnight", midnight_of(us))
         .withColumns(
-            {"previous": F.lag("us").over(ordered), "n": F.count_if(~F.col("is_duplicate")).over(ordered)}
+            {
+                "previous": F.lag("us").over(ordered),
+                "previous_key": F.lag("turn_key").over(ordered),
+                "n": F.count_if(is_counted).over(so_far),
+                "n_rows": F.row_number().over(ordered),
+            }
         )
-        .withColumn("ordinal", F.row_number().over(equal))
-        .withColumn("is_over", is_over)
-        .withColumn("begun", F.max(F.when(F.col("is_over"), us)).over(ordered))
-        .withColumn("piece", F.last(F.when(F.col("is_over") | is_cut, piece), ignorenulls=True).over(ordered))
-        .withColumn(
-            "turn_date", day_of(midnight - F.when(crosses & (us < midnight + reach), DAY).otherwise(0))
+        .withColumns(
+            {
+                "run": F.last(F.when(is_over, place), ignorenulls=True).over(so_far),
+                "gate": F.last(F.when(is_gate, place), ignorenulls=True).over(so_far),
+                "first_equal": F.last(F.when(is_other, F.col("n_rows")), ignorenulls=True).over(so_far),
+            }
         )
-        .withColumn("session_id", _session_id())
-        .withColumn("turn_index", (F.col("n") - F.col("piece.n") - 1).cast("int"))
-        .withColumn("turn_id", F.coalesce("turn_id", _numbered("turn_key", "ordinal")))
+        .withColumn("is_cut", F.coalesce(is_cut, F.lit(False)))
+        .withColumn("piece", F.when(F.col("is_cut"), F.col("gate")).otherwise(F.col("run")))
+        .withColumn("turn_date", day_of(midnight - F.when(is_carried, DAY).otherwise(0)))
     )
 
 
@@ -104,16 +128,10 @@ def _spans(max_session_hours: float) -> tuple[int, int]:
 
 def _session_id() -> Column:
     """The source's id, marked where the session was cut, or one made of the user and the start."""
-    begun_on = F.date_format(day_of(midnight_of(F.col("piece.start"))), "yyyy-MM-dd")
+    begun_on = F.date_format(day_of(F.col("piece.midnight")), "yyyy-MM-dd")
     made = F.md5(F.concat_ws(UNIT_SEPARATOR, "session_key", F.col("piece.start").cast("string")))
     return (
         F.when(F.col("session_id").isNull(), made)
-        .when(F.col("piece.cut"), F.concat("session_id", F.lit("~"), begun_on))
+        .when(F.col("is_cut"), F.concat("session_id", F.lit("~"), begun_on))
         .otherwise(F.col("session_id"))
     )
-
-
-def _numbered(key: str, ordinal: str) -> Column:
-    """Equal turns without an id are told apart by a number that keeps their order."""
-    number = F.lpad(F.col(ordinal).cast("string"), 9, "0")
-    return F.when(F.col(ordinal) == 1, F.col(key)).otherwise(F.concat(key, F.lit("-"), number))

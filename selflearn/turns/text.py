@@ -15,6 +15,10 @@ from collections.abc import Iterable
 USER_ID_LENGTH = 32
 UNIT_SEPARATOR = "\x1f"
 
+# A text without a match has nothing to mask. Once for `re`, once for Arrow's RE2, whose `\d` is ASCII alone.
+_SUSPECT = re.compile(r"[@\uff20\ufe6b]|\d(?:\D{0,3}\d){6}")
+SUSPECT_RE2 = r"[@\x{ff20}\x{fe6b}]|\p{Nd}(?:\P{Nd}{0,3}\p{Nd}){6}"
+
 # Marks that direct or hide text and never change what is said. Joiners stay: they spell words in Indic scripts,
 # Persian and emoji.
 INVISIBLE = "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
@@ -66,7 +70,6 @@ _TIME = r"(?<!\d)\d{1,2}:\d\d(?::\d\d)?(?!:?\d)"
 _MOMENT = rf"{_DATE}|{_TIME}"
 _NUMBER = rf"[+(]?\d(?:[ .\-/()_{INVISIBLE[0]}]{{0,3}}(?!{_MOMENT})\d)*"
 _PERSONAL = re.compile(rf"(?P<email>{_EMAIL})|(?P<moment>{_MOMENT})|(?P<number>{_NUMBER})")
-_SUSPECT = re.compile(r"[@\uff20\ufe6b]|\d(?:\D{0,3}\d){6}")
 _LEAST_DIGITS = 7
 
 

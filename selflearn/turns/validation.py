@@ -14,7 +14,6 @@ from selflearn.turns.text import INVISIBLE, LOCALE_PATTERN, canonical_locale
 _MICROSECONDS = 1_000_000
 # Texts of these characters alone are empty after `normalise_text`.
 _EMPTY = rf"^[\p{{Cc}}\p{{Z}}{INVISIBLE}]*$"
-_CUSTOMARY_LOCALE = "^[a-z]{2}-[A-Z]{2}$"
 
 
 def find_defect(rules: Turns, now: datetime, file_day: Column) -> Column:
@@ -58,7 +57,8 @@ def is_misplaced(ts: Column, file_day: Column) -> Column:
 
 def is_empty(text: Column) -> Column:
     """Whether nothing is left of the text once it is normalised."""
-    return text.isNull() | text.rlike(_EMPTY)
+    is_clearly_not = F.ascii(text).between(ord("!"), ord("~"))
+    return text.isNull() | (~is_clearly_not & text.rlike(_EMPTY))
 
 
 def is_known_locale(locale: Column, accepted: tuple[str, ...] | None) -> Column:
@@ -71,11 +71,17 @@ def is_known_locale(locale: Column, accepted: tuple[str, ...] | None) -> Column:
 def locale_column(locale: Column) -> Column:
     """`canonical_locale` as a column; what is no language tag stays as it is, blank becomes null."""
     tags = F.split(F.translate(locale, "_", "-"), "-")
-    language = F.lower(F.element_at(tags, 1))
     others = F.transform(F.slice(tags, 2, F.greatest(F.size(tags) - 1, F.lit(0))), _subtag)
-    canonical = F.array_join(F.concat(F.array(language), others), "-")
+    canonical = F.array_join(F.concat(F.array(F.lower(F.element_at(tags, 1))), others), "-")
+    language, region = locale.substr(1, 2), locale.substr(4, 2)
+    is_canonical = (
+        (F.length(locale) == 5)
+        & (locale.substr(3, 1) == "-")
+        & (language == F.lower(language))
+        & (region == F.upper(region))
+    )
     return (
-        F.when(locale.rlike(_CUSTOMARY_LOCALE), locale)
+        F.when(is_canonical, locale)
         .when(locale.rlike(LOCALE_PATTERN), canonical)
         .otherwise(present(locale))
     )
