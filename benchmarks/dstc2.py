@@ -37,9 +37,13 @@ _WHOLE_LOG_DAYS = 400
 def main() -> None:
     """Run the benchmark and write its files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=Path, required=True, help="folder that is mined and that the detector learns from")
+    parser.add_argument(
+        "--train", type=Path, required=True, help="folder that is mined and that the detector learns from"
+    )
     parser.add_argument("--test", type=Path, required=True, help="folder whose pairs are scored")
-    parser.add_argument("--out", type=Path, required=True, help="folder for scores and tables; tables in it are replaced")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for scores and tables; tables in it are replaced"
+    )
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
     started = time.perf_counter()
@@ -71,7 +75,10 @@ def mine(spark: SparkSession, folder: Path, work: Path, stages: tuple[Stage, ...
         detect=Detect(model=model, window_days=_WHOLE_LOG_DAYS),
     )
     for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days, stages):
-        print(f"{folder.name} {manifest.stage}: {manifest.seconds:.1f} s, {dict(manifest.row_counts)}", flush=True)
+        print(
+            f"{folder.name} {manifest.stage}: {manifest.seconds:.1f} s, {dict(manifest.row_counts)}",
+            flush=True,
+        )
     return Path(settings.lake)
 
 
@@ -88,7 +95,8 @@ def consecutive_pairs(folder: Path, lake: Path) -> pd.DataFrame:
     columns = ["source_turn_id", "target_turn_id", "p_rephrase"]
     found = DeltaTable(lake / "rephrase_pairs").to_pandas(columns=columns).set_index(columns[:2])["p_rephrase"]
     turns = pd.DataFrame(
-        [(row["session_id"], row["turn"]) for row in read_rows(folder, "dstc2_turns")], columns=["session_id", "i"]
+        [(row["session_id"], row["turn"]) for row in read_rows(folder, "dstc2_turns")],
+        columns=["session_id", "i"],
     ).sort_values(["session_id", "i"])
     turns["j"] = turns.groupby("session_id")["i"].shift(-1)
     pairs = turns.dropna().astype({"j": int}).reset_index(drop=True)

@@ -34,9 +34,7 @@ def main() -> None:
         (folder / f"shipped_{name}.json").write_text(uninformed(name, signals).to_json(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as work:
         simulate(Path(work) / "sample", n_turns=_TURNS, days=_DAYS, start=_START, seed=_SEED)
-        settings = Settings(
-            lake=f"{work}/lake", source=Source(path=f"{work}/sample/logs/{{date}}.jsonl")
-        )
+        settings = Settings(lake=f"{work}/lake", source=Source(path=f"{work}/sample/logs/{{date}}.jsonl"))
         lake = Lakehouse(build_session("selflearn shipped detectors"), settings.lake)
         days = day_range(_START, _START + timedelta(days=_DAYS - 1))
         for stage in ("ingest", "detect"):

@@ -1,4 +1,7 @@
-"""spark-submit jobs/evidence.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: turns, outcomes and pairs to evidence."""
+"""Turns, outcomes and pairs to evidence.
+
+spark-submit jobs/evidence.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11
+"""
 
 from selflearn.pipeline.job import main
 

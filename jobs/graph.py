@@ -1,4 +1,7 @@
-"""spark-submit jobs/graph.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: evidence of a window to goal posteriors, as of the last day."""
+"""Evidence of a window to goal posteriors, as of the last day.
+
+spark-submit jobs/graph.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11
+"""
 
 from selflearn.pipeline.job import main
 

@@ -1,4 +1,7 @@
-"""spark-submit jobs/ingest.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: raw logs to turns and quarantine."""
+"""Raw logs to turns and quarantine.
+
+spark-submit jobs/ingest.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11
+"""
 
 from selflearn.pipeline.job import main
 

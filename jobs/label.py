@@ -1,4 +1,7 @@
-"""spark-submit jobs/label.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: goal posteriors to weak labels, as of the last day."""
+"""Goal posteriors to weak labels, as of the last day.
+
+spark-submit jobs/label.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11
+"""
 
 from selflearn.pipeline.job import main
 

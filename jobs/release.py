@@ -1,4 +1,7 @@
-"""spark-submit jobs/release.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11: weak labels and the launch set to a training set, as of the last day."""
+"""Weak labels and the launch set to a training set, as of the last day.
+
+spark-submit jobs/release.py --settings settings.yaml --from 2026-01-05 --to 2026-01-11
+"""
 
 from selflearn.pipeline.job import main
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from selflearn.errors import SelflearnError, SettingsError
 
 if TYPE_CHECKING:
+    from selflearn.pipeline import Stage
     from selflearn.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -29,7 +30,9 @@ OutFolder = Annotated[Path, typer.Option("--out", help="folder to write to")]
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="show whole traces of errors")] = False) -> None:
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show whole traces of errors")] = False,
+) -> None:
     """Mine assistants' logs for weakly labelled NLU training sets."""
     _state["debug"] = debug
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s")
@@ -95,7 +98,11 @@ def simulate(
 
     summary = write(out, n_turns=turns, days=days, start=parse_day(start), seed=seed)
     for name, value in vars(summary).items():
-        console.print(f"  {name.removeprefix('n_').replace('_', ' '):<18} {value:,}" if isinstance(value, int) else f"  {name:<18} {value}")
+        console.print(
+            f"  {name.removeprefix('n_').replace('_', ' '):<18} {value:,}"
+            if isinstance(value, int)
+            else f"  {name:<18} {value}"
+        )
 
 
 @app.command()
@@ -132,7 +139,9 @@ def doctor(
     console.print(render(checks))
     failed = [check.name for check in checks if not check.ok]
     if failed:
-        raise InfrastructureError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", "see the column `next`")
+        raise InfrastructureError(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", "see the column `next`"
+        )
 
 
 @app.command()
@@ -151,7 +160,7 @@ def parse_day(text: str) -> date:
         raise SettingsError(f"{text!r} is no day", "write it as YYYY-MM-DD, for example 2026-01-05") from None
 
 
-def _run(settings: Settings, days: Sequence[date], stages: Sequence[object], resume: bool) -> None:
+def _run(settings: Settings, days: Sequence[date], stages: Sequence[Stage], resume: bool) -> None:
     from selflearn.lakehouse.store import Lakehouse
     from selflearn.pipeline import run_pipeline
     from selflearn.report import stage_line
@@ -173,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SelflearnError as error:
         if _state["debug"]:
             traceback.print_exc()
-        errors.print(f"[bold red]Error:[/] ", end="")
+        errors.print("[bold red]Error:[/] ", end="")
         errors.print(str(error), markup=False, highlight=False)
         sys.exit(error.exit_code)
 

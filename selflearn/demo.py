@@ -38,7 +38,8 @@ def prepare_demo(folder: Path, n_turns: int = N_TURNS) -> tuple[Path, Simulation
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise SettingsError(
-            f"{folder} is not empty and holds no earlier demo", "name another folder with --out, or empty this one"
+            f"{folder} is not empty and holds no earlier demo",
+            "name another folder with --out, or empty this one",
         )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -77,9 +77,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
     except SelflearnError as error:
         return Check(name, False, error.what, error.next_step)
     except Exception as error:  # a doctor reports what it did not foresee
-        return Check(
-            name, False, f"{type(error).__name__}: {error}".splitlines()[0], "report this as a defect"
-        )
+        return Check(name, False, f"{type(error).__name__}: {error}".splitlines()[0], "report this as a defect")
 
 
 def _check_python() -> Check:
@@ -129,9 +127,7 @@ def _check_memory() -> Check:
         return Check("Memory", False, found, "write it like 4g or 2500m")
     ok = available is None or available >= heap
     found = f"{_gib(available)} available, heap {driver_memory()}" if available is not None else "not known"
-    next_step = (
-        "" if ok else "free some, or set SELFLEARN_DRIVER_MEMORY to a smaller heap (2g mines small logs)"
-    )
+    next_step = "" if ok else "free some, or set SELFLEARN_DRIVER_MEMORY to a smaller heap (2g mines small logs)"
     return Check("Memory", ok, found, next_step)
 
 

@@ -54,7 +54,10 @@ class Turns(_Section):
     )
     future_tolerance_minutes: float = Field(default=10, ge=0, description="clock skew allowed before `future_time`")
     max_quarantined_share: float = Field(
-        default=0.05, ge=0, le=1, description="a run with a larger share of bad rows stops before it writes turns"
+        default=0.05,
+        ge=0,
+        le=1,
+        description="a run with a larger share of bad rows stops before it writes turns",
     )
     mask_personal_data: bool = Field(default=True, description="mask e-mail, phone, card and long digit runs")
 
@@ -65,7 +68,9 @@ class Detect(_Section):
     max_turns: int = Field(default=5, ge=1, le=20, description="how many later turns of the session are compared")
     max_gap_minutes: float = Field(default=5, gt=0, description="longest time between the two turns of a pair")
     max_turns_per_session: int = Field(
-        default=2_000, ge=2, description="turns of one session and day that are compared; the rest is counted only"
+        default=2_000,
+        ge=2,
+        description="turns of one session and day that are compared; the rest is counted only",
     )
     window_days: int = Field(default=28, ge=1, description="days of counted level patterns that a day's model sees")
     steps: int = Field(default=1, ge=1, le=20, description="latent-class steps from the seed")
@@ -80,7 +85,9 @@ class Graph(_Section):
     min_pair_probability: float = Field(default=0.1, ge=0, le=1, description="pairs below it carry no message")
     max_candidate_goals: int = Field(default=8, ge=2, description="candidate goals kept per utterance")
     max_turns_per_user: int = Field(
-        default=1_000, ge=1, description="turns of one user and day that count as evidence; the rest is counted only"
+        default=1_000,
+        ge=1,
+        description="turns of one user and day that count as evidence; the rest is counted only",
     )
 
 
@@ -135,7 +142,8 @@ def load_settings(path: Path) -> Settings:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(
-            f"settings file {path} does not exist", "write one (see README, 'Mining your own logs') or give --settings"
+            f"settings file {path} does not exist",
+            "write one (see README, 'Mining your own logs') or give --settings",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())

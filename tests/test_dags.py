@@ -31,7 +31,11 @@ print(json.dumps({
 def test_the_dag_runs_every_stage_in_order_for_its_day(tmp_path: Path) -> None:
     environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     run = subprocess.run(
-        [sys.executable, "-c", STRUCTURE, str(DAGS)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", STRUCTURE, str(DAGS)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.strip().splitlines()[-1])

@@ -105,9 +105,7 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="module")
 def turns(spark: SparkSession, rows: list[Row]) -> DataFrame:
     names = tables.TURNS.schema.fieldNames()
-    return spark.createDataFrame(
-        [tuple(row.get(name) for name in names) for row in rows], tables.TURNS.schema
-    )
+    return spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], tables.TURNS.schema)
 
 
 @pytest.fixture
@@ -189,9 +187,7 @@ def test_a_user_who_talks_all_day_costs_the_cap(spark: SparkSession, rows: list[
         }
     )
     settings = Detect(max_turns=2, max_turns_per_session=600)
-    pairs = compare_turns(endless, settings).agg(
-        F.count("*").alias("n"), F.max("target_turn_index").alias("last")
-    )
+    pairs = compare_turns(endless, settings).agg(F.count("*").alias("n"), F.max("target_turn_index").alias("last"))
     assert tuple(pairs.first() or ()) == (2 * 600 - 3, 599)
 
 
@@ -199,8 +195,7 @@ def a_model(name: str, seed: int) -> LevelModel:
     rng = np.random.default_rng(seed)
     signals = PAIR_SIGNALS if name == "pair" else FRICTION_SIGNALS
     match, unmatch = (
-        tuple((0.0, *map(float, rng.dirichlet(np.ones(signal.n_levels - 1)))) for signal in signals)
-        for _ in range(2)
+        tuple((0.0, *map(float, rng.dirichlet(np.ones(signal.n_levels - 1)))) for signal in signals) for _ in range(2)
     )
     return LevelModel(name, tuple(s.name for s in signals), match, unmatch, -1.0 + seed, 0.3, 0.75, 1e4, 1)
 
@@ -233,8 +228,7 @@ def test_friction_of_turns_and_pairs_equals_plain_python(turns: DataFrame, rows:
         trouble = bool(row["error"] or row["cancelled"])
         known = [
             row["nlu_score"], unread, row["asr_score"], trouble, row["completed"], row["feedback"], again,
-            of_next[PAIR_SIGNAL_NAMES.index("target_barged_in")],
-            of_next[PAIR_SIGNAL_NAMES.index("prompt_repeated")], bool(after),
+            row["barge_in"], of_next[PAIR_SIGNAL_NAMES.index("prompt_repeated")], bool(after),
         ]  # fmt: skip
         cut = levels(np.array([[math.nan if v is None else float(v) for v in known]]), FRICTION_SIGNALS)
         read_right = 0.1 if unread else 1.0 if row["nlu_score"] is None else row["nlu_score"]
@@ -279,24 +273,28 @@ def test_patterns_are_counted_and_a_large_day_is_sampled_by_its_keys(
         if k % 3 < 2 or k < 60
     ]
     frame = spark.createDataFrame(rows, "turn_date date, turn_id string, levels array<tinyint>, seed double")
-
-    def counted(frame: DataFrame) -> dict[tuple[date, str], tuple[int, float]]:
-        found = count_patterns(frame, "pair", "turn_id").collect()
-        assert {row["model"] for row in found} == {"pair"}
-        return {(row["turn_date"], row["pattern"]): (row["n"], row["seed_sum"]) for row in found}
-
+    found = count_patterns(scoring.daily_sample(frame, "turn_id"), "pair").collect()
     expected = Counter((day, "".join(map(str, pattern))) for day, _, pattern, _ in rows)
-    found = counted(frame)
-    assert {key: n for key, (n, _) in found.items()} == expected
-    for (day, pattern), (_, seed_sum) in found.items():
-        assert seed_sum == sum(s for d, _, p, s in rows if d == day and "".join(map(str, p)) == pattern)
+    assert {(row["turn_date"], row["pattern"]): row["n"] for row in found} == expected
+    assert {row["model"] for row in found} == {"pair"}
+    for row in found:
+        seeds = [
+            seed for day, _, levels, seed in rows if (day, levels) == (row["turn_date"], [*map(int, row["pattern"])])
+        ]
+        assert row["seed_sum"] == sum(seeds)
 
     monkeypatch.setattr(scoring, "MAX_SAMPLED_PER_DAY", 50)
-    sampled = counted(frame)
-    per_day = Counter(dict.fromkeys(DAYS[:3], 0))
-    for (day, pattern), (n, _) in sampled.items():
-        assert n <= found[day, pattern][0]
-        per_day[day] += n
+
+    def sampled(frame: DataFrame) -> set[tuple[date, str]]:
+        chosen = scoring.daily_sample(frame, "turn_id")
+        assert chosen.columns == frame.columns
+        return {(row["turn_date"], row["turn_id"]) for row in chosen.collect()}
+
+    once = sampled(frame)
+    per_day = Counter(day for day, _ in once)
     assert all(20 <= per_day[day] <= 80 for day in DAYS[:2])
     assert per_day[DAYS[2]] == 20
-    assert counted(frame.repartition(7, "levels")) == sampled
+    # A day's sample depends on nothing but the day.
+    assert sampled(frame.repartition(7, "levels").where(F.col("turn_date") == DAYS[0])) == {
+        (day, turn) for day, turn in once if day == DAYS[0]
+    }

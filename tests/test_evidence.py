@@ -175,9 +175,7 @@ def collected(mined: DataFrame) -> dict[Key, Row]:
 def assert_same(found: dict[Key, Row], expected: dict[Key, Row]) -> None:
     assert found.keys() == expected.keys()
     for key, row in expected.items():
-        assert {name: found[key][name] for name in SUMS} == pytest.approx(
-            {name: row[name] for name in SUMS}, abs=1e-9
-        )
+        assert {name: found[key][name] for name in SUMS} == pytest.approx({name: row[name] for name in SUMS}, abs=1e-9)
         assert found[key]["n_users"] == (len(row["users"]) or None)
 
 
@@ -210,8 +208,9 @@ def told(spark: SparkSession) -> Told:
     above = [said("above", "u", "above one", goal="a", nlu_alternatives=[("a", 0.9), ("b", 0.6)])]
     fallback = [said("fallback", "u", "fell back", fallback=True, **alike)]
     unread = [said("unread", "u", "unread")]
+    unscored = [said("unscored", "u", "unscored", goal="a", nlu_alternatives=[("a", None), ("b", -2.0)])]
     again = [said("again", "shouter", "said again"), said("again2", "somebody", "said again")]
-    turns = [*loud, *capped, *above, *fallback, *unread, *again]
+    turns = [*loud, *capped, *above, *fallback, *unread, *unscored, *again]
     frictions = dict.fromkeys((row["turn_id"] for row in turns), 1.0)
     frictions |= {"calm": 0.0, "at 9": 0.5, "at 7": 0.2, "at 8": 0.4, "at 6": 0.6}
     pairs = [pair(row, again[0], 0.3) for row in loud[:49]] + [pair(loud[49], again[0], 0.8, 0.9)]
@@ -241,6 +240,11 @@ def test_probabilities_that_sum_above_one_are_scaled(told: Told) -> None:
     assert told("reading", "above one", "a")["p_sum"] == pytest.approx(0.6)
     assert told("reading", "above one", "b")["p_sum"] == pytest.approx(0.4)
     assert told("reading", "above one", "b")["n_outcomes"] == 0
+
+
+def test_an_alternative_without_a_probability_has_one_all_the_same(told: Told) -> None:
+    for goal in "ab":
+        assert 0 <= told("reading", "unscored", goal)["p_sum"] <= 1
 
 
 def test_a_fallback_is_no_outcome_of_the_reading(

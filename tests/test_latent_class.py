@@ -210,7 +210,7 @@ def test_shipped_models_fit_the_declared_signals(name: str, signals: tuple[Signa
     assert [len(row) for row in model.weights()] == [signal.n_levels for signal in signals]
     for shares in (*model.match, *model.unmatch):
         assert shares[0] == 0
-        assert sum(shares) == pytest.approx(1)
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
 def test_fitting_a_week_is_fitting_its_days(caplog: pytest.LogCaptureFixture) -> None:

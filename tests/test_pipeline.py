@@ -81,8 +81,7 @@ def test_a_week_of_logs_becomes_a_training_set(mined: Lakehouse) -> None:
     assert content(mined, "quarantine") == []
     assert len(content(mined, "weak_labels")) > 20
     origins = DeltaTable(f"{mined.root}/training_sets").to_pandas()["origin"].value_counts()
-    assert origins["launch"] > 0
-    assert origins["confirmed"] + origins.get("corrected", 0) > 0
+    assert origins["launch"] > 100
 
 
 def test_daily_runs_give_the_tables_of_one_run_over_the_week(
@@ -126,7 +125,14 @@ def test_resume_runs_a_stage_again_once_its_input_has_changed(mined: Lakehouse, 
     settings = settings_of(mined, sample)
     run_stage(STAGES["evidence"], mined, settings, WEEK)
     resumed = {m.stage: skipped for m, skipped in run_pipeline(mined, settings, WEEK, resume=True)}
-    assert resumed == {"ingest": True, "detect": True, "evidence": True, "graph": False, "label": False, "release": False}
+    assert resumed == {
+        "ingest": True,
+        "detect": True,
+        "evidence": True,
+        "graph": False,
+        "label": False,
+        "release": False,
+    }
 
 
 def test_an_empty_day_clears_its_partition(spark: SparkSession, sample: Path, tmp_path: Path) -> None:

@@ -11,19 +11,11 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from selflearn.graph import (
-    PoolWeights,
-    Window,
-    anchor_candidates,
-    fit_weights,
-    graph_edges,
-    graph_nodes,
-    pool_evidence,
-    posterior,
-)
+from selflearn.graph import PoolWeights, Window, fit_weights, pool_evidence, posterior
+from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
 from selflearn.graph.pool import _COINCIDENCE, _LEAST, _MOST_CERTAIN_PAIR, _OTHER_PRIOR
 from selflearn.graph.weights import MIN_ANCHORS
 from selflearn.lakehouse import tables
@@ -49,34 +41,30 @@ class Graph:
 
 
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
-    said = [
-        (locale, utterance, "", utterance, n, 0.25, user)
-        for locale, graph in graphs.items()
-        for utterance, n in graph.utterances.items()
-        for user in graph.users.get(utterance, "u")
-    ]
-    read = [(locale, *key, *row) for locale, graph in graphs.items() for key, row in graph.readings.items()]
-    linked = [(locale, *key, *row) for locale, graph in graphs.items() for key, row in graph.pairs.items()]
-    text = "locale string, utterance_id string, context string, text string"
-    utterances = spark.createDataFrame(said, f"{text}, n double, friction double, user string")
-    reading = (
-        "locale string, utterance_id string, goal string, p_sum double, n_outcomes double, outcome_sum double"
-    )
+    said, read, linked = [], [], []
+    for locale, graph in graphs.items():
+        for utterance, n in graph.utterances.items():
+            said += [(locale, utterance, "", utterance, n, 0.25, user) for user in graph.users.get(utterance, "u")]
+        read += [(locale, *key, *row) for key, row in graph.readings.items()]
+        linked += [(locale, *key, *row, "u") for key, row in graph.pairs.items()]
+    of_locale = "locale string, utterance_id string"
     ends = "locale string, source_utterance string, target_utterance string"
-    return Window(
-        utterances.groupBy("locale", "utterance_id", "context", "text", "n", "friction").agg(
-            F.hll_sketch_agg("user", F.lit(8)).alias("users")
-        ),
-        spark.createDataFrame(read, reading),
-        spark.createDataFrame(linked, f"{ends}, n double, p double").withColumn(
-            "users", F.hll_sketch_agg("p").over()
-        ),
+    utterances = spark.createDataFrame(
+        said, f"{of_locale}, context string, text string, n double, friction double, user string"
     )
+    readings = spark.createDataFrame(
+        read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
+    )
+    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, user string")
+
+    def sketched(rows: DataFrame) -> DataFrame:
+        names = [name for name in rows.columns if name != "user"]
+        return rows.groupBy(*names).agg(F.hll_sketch_agg("user", F.lit(8)).alias("users"))
+
+    return Window(sketched(utterances), readings, sketched(pairs))
 
 
-def pooled(
-    spark: SparkSession, graphs: dict[str, Graph], settings: Settings = SETTINGS
-) -> dict[str, Candidates]:
+def pooled(spark: SparkSession, graphs: dict[str, Graph], settings: Settings = SETTINGS) -> dict[str, Candidates]:
     evidence = pool_evidence(as_window(spark, graphs), settings, WEIGHTS)
     found: dict[str, Candidates] = defaultdict(dict)
     for row in posterior(evidence, WEIGHTS).collect():
@@ -96,7 +84,7 @@ def plain_posterior(candidates: Candidates) -> None:
             row |= {"posterior": math.exp(-score) / total, "rank": rank}
 
 
-def plain(graph: Graph, settings: Settings = SETTINGS) -> Candidates:
+def plain(graph: Graph) -> Candidates:
     """The twin: own evidence, beliefs, one round of messages both ways, posterior."""
     mass: dict[str, float] = defaultdict(float)
     for (_, goal), (p_sum, _, _) in graph.readings.items():
@@ -110,18 +98,14 @@ def plain(graph: Graph, settings: Settings = SETTINGS) -> Candidates:
 
     found: Candidates = {}
     for utterance, n in graph.utterances.items():
-        read = sorted(
-            (
-                -min(1.0, p_sum / n),
-                goal,
-                -outcome_sum / math.sqrt(max(1.0, n_outcomes)) if n_outcomes else 0.0,
-            )
-            for (of, goal), (p_sum, n_outcomes, outcome_sum) in graph.readings.items()
+        known = sorted(
+            (-min(1.0, p_sum / n), goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
+            for (of, goal), (p_sum, times, outcome_sum) in graph.readings.items()
             if of == utterance
-        )[: settings.max_candidate_goals - 1]
-        for p, goal, outcome in read:
+        )[: SETTINGS.max_candidate_goals - 1]
+        for p, goal, outcome in known:
             found[utterance, goal] = candidate(goal, -p, outcome)
-        rest = 1 - sum(-p for p, _, _ in read)
+        rest = 1 - sum(-p for p, _, _ in known)
         found[utterance, OTHER_GOAL] = candidate(OTHER_GOAL, max(rest, _LEAST), 0.0)
     plain_posterior(found)
 
@@ -136,7 +120,7 @@ def plain(graph: Graph, settings: Settings = SETTINGS) -> Candidates:
             if of == sender and goal != OTHER_GOAL and row["posterior"] > _LEAST:
                 gains[to][goal] += n * math.log1p(odds * row["posterior"] / max(prior[goal], _COINCIDENCE))
     for utterance, gained in gains.items():
-        best = sorted(gained, key=lambda goal: (-gained[goal], goal))[: settings.max_candidate_goals]
+        best = sorted(gained, key=lambda goal: (-gained[goal], goal))[: SETTINGS.max_candidate_goals]
         for goal in best:
             row = found.setdefault((utterance, goal), candidate(goal, 0.0, 0.0))
             row["pair_evidence"] = gained[goal] / math.sqrt(max(1.0, n_pairs[utterance]))
@@ -149,24 +133,58 @@ def plain(graph: Graph, settings: Settings = SETTINGS) -> Candidates:
 def random_graph(rng: Random) -> Graph:
     utterances = {f"u{k}": rng.uniform(0.1, 20) for k in range(rng.randint(1, 6))}
     readings = {
-        (utterance, goal): (
-            n * rng.random(),
-            *rng.choice([(0.0, 0.0), (rng.uniform(0.1, n), rng.uniform(-9, 9))]),
-        )
+        (utterance, goal): (n * rng.random(), times, times * rng.uniform(-3, 3))
         for utterance, n in utterances.items()
         for goal in rng.sample(["g1", "g2", "g3", "g4", "g5"], rng.randint(0, 4))
+        for times in [rng.choice([0.0, rng.uniform(0.1, n)])]
     }
-    readings["u0", "g1"] = (0.5, 0.0, 0.0)
-    ends = [(s, t) for s in utterances for t in utterances if s != t and rng.random() < 0.4]
-    return Graph(
-        utterances, readings, {pair: (rng.uniform(0.1, 9), rng.choice([rng.random(), 1.0])) for pair in ends}
-    )
+    readings["u0", "g1"] = (0.05, 0.0, 0.0)
+    pairs = {
+        (source, target): (rng.uniform(0.1, 9), rng.choice([rng.random(), 1.0]))
+        for source in utterances
+        for target in utterances
+        if source != target and rng.random() < 0.4
+    }
+    return Graph(utterances, readings, pairs)
 
 
-def test_posterior_equals_the_plain_pool(spark: SparkSession) -> None:
+def hand_made() -> dict[str, Graph]:
+    """One case a locale: `u` is unsure, `v` is sure, and both have the same candidates."""
+    unsure = {("u", "right"): (0.4, 0.0, 0.0), ("u", "wrong"): (0.5, 0.0, 0.0)}
+    sure = {("v", "right"): (0.9, 0.0, 0.0), ("v", "wrong"): (0.05, 0.0, 0.0)}
+    both = {"u": 1.0, "v": 1.0}
+
+    def linked(p: float, n: float = 1.0) -> Graph:
+        return Graph(both, unsure | sure, {("u", "v"): (n, p)})
+
+    def failed(times: float) -> Graph:
+        return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
+
+    return {
+        "alone": Graph(both, unsure | sure),
+        "chance": linked(1e-12),
+        "pair": linked(0.5),
+        "surer pair": linked(0.9),
+        "backwards": Graph(both, unsure | sure, {("v", "u"): (1.0, 0.9)}),
+        "many pairs": linked(0.9, 16.0),
+        "failed once": failed(1.0),
+        "failed often": failed(16.0),
+        "unread": Graph(both, sure, {("u", "v"): (1.0, 0.9)}),
+    }
+
+
+@pytest.fixture(scope="module")
+def graphs() -> dict[str, Graph]:
     rng = Random(17)
-    graphs = {f"graph {k}": random_graph(rng) for k in range(40)}
-    found = pooled(spark, graphs)
+    return {f"graph {k}": random_graph(rng) for k in range(40)} | hand_made()
+
+
+@pytest.fixture(scope="module")
+def found(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, Candidates]:
+    return pooled(spark, graphs)
+
+
+def test_posterior_equals_the_plain_pool(graphs: dict[str, Graph], found: dict[str, Candidates]) -> None:
     assert found.keys() == graphs.keys()
     for locale, graph in graphs.items():
         expected = plain(graph)
@@ -178,37 +196,10 @@ def test_posterior_equals_the_plain_pool(spark: SparkSession) -> None:
         assert totals == pytest.approx(dict.fromkeys(graph.utterances, 1.0))
 
 
-def test_what_a_pair_and_an_outcome_say(spark: SparkSession) -> None:
-    """One locale a case, and the first utterance's posterior of `right` in each."""
-    unsure = {("u", "right"): (0.4, 0.0, 0.0), ("u", "wrong"): (0.5, 0.0, 0.0)}
-    sure = {("v", "right"): (0.9, 0.0, 0.0), ("v", "wrong"): (0.05, 0.0, 0.0)}
-    both = {"u": 1.0, "v": 1.0}
-
-    def linked(p: float, n: float = 1.0) -> Graph:
-        return Graph(both, unsure | sure, {("u", "v"): (n, p)})
-
-    def failed(times: float) -> Graph:
-        return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
-
-    graphs = {
-        "alone": Graph(both, unsure | sure),
-        "chance": linked(1e-12),
-        "pair": linked(0.5),
-        "surer pair": linked(0.9),
-        "backwards": Graph(both, unsure | sure, {("v", "u"): (1.0, 0.9)}),
-        "many pairs": linked(0.9, 16.0),
-        "failed once": failed(1.0),
-        "failed often": failed(16.0),
-        "unread": Graph({"u": 1.0, "v": 1.0}, sure, {("u", "v"): (1.0, 0.9)}),
-    }
-    found = pooled(spark, graphs)
-    right = {
-        locale: rows["u", "right"]["posterior"] for locale, rows in found.items() if ("u", "right") in rows
-    }
-    assert right["chance"] == pytest.approx(right["alone"], abs=1e-9)
-    assert found["chance"]["v", "right"]["posterior"] == pytest.approx(
-        found["alone"]["v", "right"]["posterior"]
-    )
+def test_what_a_pair_and_an_outcome_say(found: dict[str, Candidates]) -> None:
+    right = {case: found[case]["u", "right"]["posterior"] for case in hand_made()}
+    for key, row in found["alone"].items():
+        assert found["chance"][key]["posterior"] == pytest.approx(row["posterior"], abs=1e-9)
     assert right["alone"] < right["pair"] < right["surer pair"] < right["many pairs"]
     assert right["backwards"] == pytest.approx(right["surer pair"], abs=1e-12)
     assert right["alone"] < right["failed once"] < right["failed often"]
@@ -230,29 +221,33 @@ def test_readings_of_no_probability_stop_nothing(spark: SparkSession) -> None:
 
 
 def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
-    texts = {"a": 2.0, "b": 2.0, "other goal": 1.0, "alone": 1.0, "unknown": 1.0}
     users = {"a": "xy", "b": "yz", "other goal": "vw", "alone": "xyz", "unknown": "x"}
-    read = {(u, "h" if u == "other goal" else "g"): (n, 0.0, 0.0) for u, n in texts.items() if u != "unknown"}
+    means = {"other goal": "h", "unknown": OTHER_GOAL}
     ends = [("a", "b"), ("b", "a"), ("a", "other goal"), ("unknown", "b")]
-    window = as_window(spark, {"en": Graph(texts, read, dict.fromkeys(ends, (2.0, 0.1)), users)})
-    evidence = pool_evidence(window, SETTINGS, WEIGHTS).cache()
+    graph = Graph(dict.fromkeys(users, 2.0), {("a", "g"): (1.0, 0.0, 0.0)}, dict.fromkeys(ends, (2.0, 0.1)), users)
+    window = as_window(spark, {"en": graph})
+    goals = [(u, g, 0.9 if g == means.get(u, "g") else 0.05) for u in users for g in ("g", "h", OTHER_GOAL)]
+    evidence = spark.createDataFrame(
+        [("en", u, g, p, math.log(p), 0.0, 0.0, -1.0, 1.0) for u, g, p in goals],
+        "locale string, utterance_id string, goal string, p_nlu double, nlu_evidence double, "
+        "outcome_evidence double, pair_evidence double, prior_evidence double, n_pairs double",
+    )
     nodes = graph_nodes(evidence, window, WEIGHTS, AS_OF)
     assert nodes.columns == tables.GRAPH_NODES.schema.fieldNames()
     found = {row["utterance_id"]: row for row in nodes.where("rank = 1").collect()}
     assert {u: row["n_users"] for u, row in found.items()} == {u: len(names) for u, names in users.items()}
     behind = {u: row["n_users_behind"] for u, row in found.items()}
     assert behind == {"a": 3, "b": 3, "other goal": 2, "alone": 3, "unknown": 1}
-    assert (found["unknown"]["goal"], found["a"]["goal"]) == (OTHER_GOAL, "g")
-    edges = graph_edges(window, AS_OF).collect()
-    assert edges[0].asDict().keys() == set(tables.GRAPH_EDGES.schema.fieldNames())
-    assert {(row["source_utterance"], row["target_utterance"]) for row in edges} == set(ends)
+    assert {u: row["goal"] for u, row in found.items()} == dict.fromkeys(users, "g") | means
+    edges = graph_edges(window, AS_OF)
+    assert edges.columns == tables.GRAPH_EDGES.schema.fieldNames()
+    assert {(row["source_utterance"], row["target_utterance"]) for row in edges.collect()} == set(ends)
 
     launch = spark.createDataFrame(
-        [("a", "g"), ("a", "g"), ("b", "g"), ("b", "h"), ("alone", "h"), ("never said", "g")],
+        [("a", "g"), ("a", "g"), ("b", "g"), ("b", "h"), ("alone", "new"), ("never said", "g")],
         "utterance_id string, goal string",
     )
     anchors = anchor_candidates(evidence, launch)
-    evidence.unpersist()
     assert dict(anchors.groupby("utterance_id")["is_right"].sum()) == {"a": 1, "alone": 0}
     assert anchors[anchors["is_right"]]["goal"].tolist() == ["g"]
 

@@ -133,9 +133,7 @@ def test_fingerprint_is_of_what_changes_results_not_of_where_things_lie(tmp_path
     assert len(different - {fingerprint}) == 5
 
 
-def test_user_key_comes_from_the_environment_or_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_key_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text(f"{KEY}, in a file\n")
     monkeypatch.setenv("SELFLEARN_USER_KEY_FILE", str(tmp_path / "key"))
     monkeypatch.delenv("SELFLEARN_USER_KEY", raising=False)
@@ -144,9 +142,7 @@ def test_user_key_comes_from_the_environment_or_a_file(
     assert read_user_key() == KEY.encode()
 
 
-def test_a_key_that_is_missing_short_or_unreadable_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_is_missing_short_or_unreadable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SELFLEARN_USER_KEY_FILE", raising=False)
     monkeypatch.delenv("SELFLEARN_USER_KEY", raising=False)
     with pytest.raises(SettingsError, match="has 0 characters, at least 16 needed"):

@@ -33,9 +33,7 @@ def goal(intent: str, **slots: str) -> str:
     return json.dumps({"intent": intent, "slots": pairs}, ensure_ascii=False, separators=(",", ":"))
 
 
-def turn(
-    text: str | Sequence[str], readings: Mapping[str, float] | None = None, **fields: Any
-) -> ComparableTurn:
+def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None, **fields: Any) -> ComparableTurn:
     """A turn with its n-best texts, and its readings best first."""
     texts = (text,) if isinstance(text, str) else tuple(text)
     readings = dict(readings or {})
@@ -75,9 +73,7 @@ MISHEARD = turn(
     {goal("weather", city="perish"): 0.45, goal("weather", city="paris"): 0.35},
     recognition=0.5,
 )
-SAID_AGAIN = turn(
-    "the weather in paris please", {goal("weather", city="paris"): 0.95}, at=6.0, recognition=0.9
-)
+SAID_AGAIN = turn("the weather in paris please", {goal("weather", city="paris"): 0.95}, at=6.0, recognition=0.9)
 UNDERSTOOD = turn("weather in paris", {goal("weather", city="paris"): 0.97}, recognition=0.95)
 VALUE_CHANGE = turn("weather in berlin", {goal("weather", city="berlin"): 0.97}, at=6.0, recognition=0.95)
 TOPIC_SWITCH = turn("play some jazz", {goal("play", genre="jazz"): 0.97}, at=6.0, recognition=0.95)
@@ -109,13 +105,11 @@ def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
         assert named(source, again)["seed"] > named(sure, again)["seed"]
 
 
-@pytest.mark.parametrize(
-    "text", ["what is the weather", "明日の天気", "ما حالة الطقس", "आज मौसम कैसा है", "a", "🎵🎵"]
-)
+@pytest.mark.parametrize("text", ["what is the weather", "明日の天気", "ما حالة الطقس", "आज मौसम कैसा है", "a", "🎵🎵"])
 def test_identical_words_are_alike_in_every_script(text: str) -> None:
     signals = named(turn(text), turn(text))
     assert signals["text_similarity"] == signals["heard_similarity"] == 1
-    assert level_of("text_similarity", 1.0) == len(PAIR_SIGNALS[5].edges) + 1
+    assert level_of("text_similarity", 1.0) > level_of("text_similarity", 0.99)
     assert signals["seed"] == pytest.approx(0.9)
 
 
@@ -147,7 +141,7 @@ def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
     unknown = {name for name, value in signals.items() if math.isnan(value)}
     assert unknown == {
         "source_confidence", "source_recognition", "source_completed", "value_again", "values_shared",
-        "value_contradicts", "value_heard", "alternative_confirmed", "prompt_repeated", "target_barged_in",
+        "value_contradicts", "value_heard", "alternative_confirmed", "prompt_repeated", "source_interrupted",
     }  # fmt: skip
     unscored = turn("hello there", {goal("greet"): 1.0}, confidence=NAN)
     assert unscored.heuristic_friction() == 0
@@ -213,6 +207,14 @@ def test_probabilities_of_goals_and_values_sum_to_one_at_most(scores: dict[str, 
         assert values.get(("city", city), 0.0) == pytest.approx(held)
 
 
+@pytest.mark.parametrize("scores", [[None, None], [0.7, None], [-0.1, -2.3], [-1.0, 0.5], [0.0, 0.0]])
+def test_alternatives_without_a_probability_stop_nothing(scores: list[float | None]) -> None:
+    readings = goal_probabilities([goal("weather", city="paris"), goal("weather", city="berlin")], scores)
+    assert all(0 <= p <= 1 for p in readings.values())
+    asked = turn("weather", readings)
+    assert 0 <= named(asked, asked)["seed"] <= 1
+
+
 unit = st.floats(0, 1)
 maybe = st.none() | st.booleans()
 turns = st.builds(
@@ -251,4 +253,4 @@ def test_any_two_turns_have_a_seed_between_zero_and_one_and_every_signal(
     assert signals["gap"] == target.at - source.at
     for name in set(PAIR_SIGNAL_NAMES) - {"distance", "gap", "prompt_repeated"}:
         assert math.isnan(signals[name]) or -1e-12 <= signals[name] <= 1 + 1e-12
-    assert compare(target, source, distance)[0][5] == signals["text_similarity"]
+    assert named(target, source)["text_similarity"] == signals["text_similarity"]

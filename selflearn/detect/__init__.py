@@ -4,7 +4,7 @@ from selflearn.detect.comparison import compare_turns
 from selflearn.detect.friction import FRICTION_SIGNALS, score_turns, turn_levels
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.rephrase import rephrase_pairs, score_pairs
-from selflearn.detect.scoring import count_patterns, fit_daily, models_as_rows
+from selflearn.detect.scoring import count_patterns, daily_sample, fit_daily, models_as_rows
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LevelModel",
     "compare_turns",
     "count_patterns",
+    "daily_sample",
     "fit_daily",
     "models_as_rows",
     "rephrase_pairs",

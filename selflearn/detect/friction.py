@@ -67,12 +67,16 @@ def score_turns(levelled: DataFrame, models: Mapping[date, LevelModel]) -> DataF
     log-likelihood ratio with which the turn speaks against its own reading.
     """
     levels = F.col("levels")
-    return with_weights(levelled, models).select(
-        "turn_date",
-        "turn_id",
-        sigmoid(log_odds(levels, F.col("seed"), len(FRICTION_SIGNALS))).alias("p_friction"),
-        (F.col("model.slope") * weight_sum(levels, _OUTCOMES)).alias("outcome_log_odds"),
-    ).select(*tables.TURN_OUTCOMES.schema.fieldNames())
+    return (
+        with_weights(levelled, models)
+        .select(
+            "turn_date",
+            "turn_id",
+            sigmoid(log_odds(levels, F.col("seed"), len(FRICTION_SIGNALS))).alias("p_friction"),
+            (F.col("model.slope") * weight_sum(levels, _OUTCOMES)).alias("outcome_log_odds"),
+        )
+        .select(*tables.TURN_OUTCOMES.schema.fieldNames())
+    )
 
 
 def level(value: Column, signal: Signal) -> Column:

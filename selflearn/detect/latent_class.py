@@ -101,9 +101,7 @@ def shipped_model(name: str) -> LevelModel:
     return LevelModel.from_json(resources.files("selflearn.detect").joinpath(f"shipped_{name}.json").read_text())
 
 
-def fit(
-    name: str, patterns: Patterns, signals: Sequence[Signal], steps: int, anchor: LevelModel | None
-) -> LevelModel:
+def fit(name: str, patterns: Patterns, signals: Sequence[Signal], steps: int, anchor: LevelModel | None) -> LevelModel:
     """Fit from the seeds in `steps` latent-class steps, smoothed towards `anchor`.
 
     Too few observations, or a class that all but vanishes, give the anchor back with a warning.

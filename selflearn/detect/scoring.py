@@ -18,19 +18,21 @@ MAX_SAMPLED_PER_DAY = 30_000
 _EXPONENT_LIMIT = 500
 
 
-def count_patterns(levelled: DataFrame, model: str, key: str) -> DataFrame:
-    """Counted level patterns per day, columns of `tables.LEVEL_PATTERNS`.
+def daily_sample(rows: DataFrame, key: str) -> DataFrame:
+    """At most about `MAX_SAMPLED_PER_DAY` rows of each day, chosen by the hash of `key`.
 
-    Of a day with more than `MAX_SAMPLED_PER_DAY` rows, a sample by the hash of `key` is counted: the sample, and
-    so the model, is a function of the day alone.
+    The sample, and so a model fitted on it, is a function of the day alone.
     """
-    per_day = levelled.groupBy("turn_date").agg(
-        F.ceil(F.count(F.lit(1)) / F.lit(MAX_SAMPLED_PER_DAY)).alias("one_in")
-    )
+    one_in = F.ceil(F.count(F.lit(1)) / F.lit(MAX_SAMPLED_PER_DAY)).alias("one_in")
+    per_day = rows.groupBy("turn_date").agg(one_in)
+    sampled = F.pmod(F.xxhash64(key), F.col("one_in")) == 0
+    return rows.join(F.broadcast(per_day), "turn_date").where(sampled).drop("one_in")
+
+
+def count_patterns(levelled: DataFrame, model: str) -> DataFrame:
+    """Counted level patterns per day, columns of `tables.LEVEL_PATTERNS`; `levelled` has `levels` and `seed`."""
     return (
-        levelled.join(F.broadcast(per_day), "turn_date")
-        .where(F.pmod(F.xxhash64(key), F.col("one_in")) == 0)
-        .groupBy("turn_date", F.array_join("levels", "").alias("pattern"))
+        levelled.groupBy("turn_date", F.array_join("levels", "").alias("pattern"))
         .agg(F.count(F.lit(1)).alias("n"), F.sum("seed").alias("seed_sum"))
         .withColumn("model", F.lit(model))
         .select(*tables.LEVEL_PATTERNS.schema.fieldNames())
@@ -72,18 +74,13 @@ def models_as_rows(spark: SparkSession, models: Mapping[date, LevelModel]) -> Da
 
 def with_weights(rows: DataFrame, models: Mapping[date, LevelModel]) -> DataFrame:
     """Add the day's model as the struct column `model`, for `log_odds`."""
-    content = [
-        (day, model.weights(), model.offset, model.slope, model.seed_weight)
-        for day, model in models.items()
-    ]
+    content = [(day, model.weights(), model.offset, model.slope, model.seed_weight) for day, model in models.items()]
     weights = rows.sparkSession.createDataFrame(
         content,
         "turn_date date, weights array<array<double>>, offset double, slope double, seed_weight double",
     )
     return rows.join(
-        F.broadcast(
-            weights.select("turn_date", F.struct("weights", "offset", "slope", "seed_weight").alias("model"))
-        ),
+        F.broadcast(weights.select("turn_date", F.struct("weights", "offset", "slope", "seed_weight").alias("model"))),
         "turn_date",
     )
 

@@ -83,7 +83,10 @@ def _utterances(said: DataFrame) -> DataFrame:
 
 def _readings(said: DataFrame) -> DataFrame:
     reading = said.withColumn("reading", F.explode(_considered())).withColumns(
-        {"target": F.col("reading.goal"), "acted": (F.col("reading.goal") == F.col("goal")) & ~F.col("fallback")}
+        {
+            "target": F.col("reading.goal"),
+            "acted": (F.col("reading.goal") == F.col("goal")) & ~F.col("fallback"),
+        }
     )
     acted_share = F.when(F.col("acted"), F.col("share")).otherwise(0.0)
     return (

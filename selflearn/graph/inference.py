@@ -26,12 +26,23 @@ def anchor_candidates(evidence: DataFrame, launch: DataFrame) -> pd.DataFrame:
         .where("n_goals = 1")
     )
     anchors = (
-        evidence.select("utterance_id").distinct().join(known, "utterance_id").orderBy("utterance_id").limit(MAX_ANCHORS)
+        evidence.select("utterance_id")
+        .distinct()
+        .join(known, "utterance_id")
+        .orderBy("utterance_id")
+        .limit(MAX_ANCHORS)
     )
     rows = evidence.join(F.broadcast(anchors), "utterance_id").withColumn(
         "is_right", F.col("goal") == F.col("launch_goal")
     )
-    columns = ("utterance_id", "nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence", "is_right")
+    columns = (
+        "utterance_id",
+        "nlu_evidence",
+        "outcome_evidence",
+        "pair_evidence",
+        "prior_evidence",
+        "is_right",
+    )
     return rows.select(*columns, "goal").toPandas().sort_values(["utterance_id", "goal"])
 
 
@@ -77,7 +88,9 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
 def _users_behind(nodes: DataFrame, window: Window) -> DataFrame:
     """Distinct people who said the utterance, or one linked to it that most probably means the same goal."""
     top = nodes.where((F.col("rank") == 1) & (F.col("goal") != OTHER_GOAL)).select("locale", "utterance_id", "goal")
-    links = window.pairs.select("locale", F.col("source_utterance").alias("utterance_id"), "target_utterance").unionByName(
+    links = window.pairs.select(
+        "locale", F.col("source_utterance").alias("utterance_id"), "target_utterance"
+    ).unionByName(
         window.pairs.select(
             "locale",
             F.col("target_utterance").alias("utterance_id"),

@@ -19,7 +19,6 @@ from selflearn.graph.window import Window
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph
 
-
 _OTHER_PRIOR = 0.02
 _LEAST = 1e-4
 _MOST_CERTAIN_PAIR = 0.99
@@ -128,10 +127,18 @@ def _score(weights: PoolWeights) -> Column:
 def _links(pairs: DataFrame) -> DataFrame:
     p = F.least("p", F.lit(_MOST_CERTAIN_PAIR)).alias("p")
     there = pairs.select(
-        "locale", F.col("source_utterance").alias("utterance_id"), F.col("target_utterance").alias("from_id"), "n", p
+        "locale",
+        F.col("source_utterance").alias("utterance_id"),
+        F.col("target_utterance").alias("from_id"),
+        "n",
+        p,
     )
     back = pairs.select(
-        "locale", F.col("target_utterance").alias("utterance_id"), F.col("source_utterance").alias("from_id"), "n", p
+        "locale",
+        F.col("target_utterance").alias("utterance_id"),
+        F.col("source_utterance").alias("from_id"),
+        "n",
+        p,
     )
     return there.unionByName(back)
 
@@ -152,6 +159,4 @@ def _messages(links: DataFrame, beliefs: DataFrame) -> DataFrame:
 
 def _best_messages(messages: DataFrame, settings: Graph) -> DataFrame:
     by_gain = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("gain"), "goal")
-    return messages.withColumn("nth", F.row_number().over(by_gain)).where(
-        F.col("nth") <= settings.max_candidate_goals
-    )
+    return messages.withColumn("nth", F.row_number().over(by_gain)).where(F.col("nth") <= settings.max_candidate_goals)

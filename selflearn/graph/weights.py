@@ -69,10 +69,10 @@ def fit_weights(candidates: pd.DataFrame, default: PoolWeights | None = None) ->
 def _anchors(candidates: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_]]:
     has_right = candidates.groupby("utterance_id")["is_right"].transform("any")
     usable = candidates[has_right].sort_values(["utterance_id"], kind="stable")
-    groups = usable["utterance_id"].astype("category").cat.codes.to_numpy(dtype=np.int64)
+    groups = np.asarray(usable["utterance_id"].astype("category").cat.codes, dtype=np.int64)
     evidence = usable[["nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence"]].to_numpy(dtype=float)
     evidence[groups % 2 == 1, 0] = 0.0
-    return groups, evidence, usable["is_right"].to_numpy(dtype=bool)
+    return groups, evidence, np.asarray(usable["is_right"], dtype=np.bool_)
 
 
 def _log_likelihood(

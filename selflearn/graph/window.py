@@ -64,9 +64,15 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     )
     pairs = (
         weighted.where("kind = 'pair'")
-        .groupBy("locale", F.col("utterance_id").alias("source_utterance"), F.col("target").alias("target_utterance"))
+        .groupBy(
+            "locale",
+            F.col("utterance_id").alias("source_utterance"),
+            F.col("target").alias("target_utterance"),
+        )
         .agg(
-            F.sum("n").alias("n"), (F.sum("p_sum") / F.sum("n")).alias("p"), F.hll_union_agg("users").alias("users")
+            F.sum("n").alias("n"),
+            (F.sum("p_sum") / F.sum("n")).alias("p"),
+            F.hll_union_agg("users").alias("users"),
         )
     )
     return Window(utterances, readings, pairs)

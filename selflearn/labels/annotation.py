@@ -7,21 +7,26 @@ from dataclasses import asdict
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StructField, StructType
 
 from selflearn.labels.spans import annotate
 from selflearn.lakehouse import tables
 
 _COLUMNS = ("intent", "slots", "is_intent_only", "annotated_utterance")
-_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _COLUMNS])
+_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _COLUMNS]).simpleString()
 
 
 def with_annotation(rows: DataFrame) -> DataFrame:
     """Set `intent`, `slots` (spans), `is_intent_only` and `annotated_utterance` from `text` and `goal`."""
-    annotation = F.arrow_udf(_annotate, _TYPE)(F.col("text"), F.col("goal"))
-    return rows.withColumn("annotation", annotation).withColumns(
-        {name: F.col("annotation")[name] for name in _COLUMNS}
-    ).drop("annotation")
+    # The stubs demand a function type that the signature leaves out.
+    annotate_rows = arrow_udf(_annotate, _TYPE)  # type: ignore[call-overload]
+    annotation = annotate_rows(F.col("text"), F.col("goal"))
+    return (
+        rows.withColumn("annotation", annotation)
+        .withColumns({name: F.col("annotation")[name] for name in _COLUMNS})
+        .drop("annotation")
+    )
 
 
 def _annotate(texts: pa.Array, goals: pa.Array) -> pa.Array:

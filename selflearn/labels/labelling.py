@@ -10,7 +10,6 @@ from selflearn.labels.annotation import with_annotation
 from selflearn.lakehouse import tables
 from selflearn.settings import Labels
 
-
 _Z_95 = 1.645
 _SURE_READING = 0.5
 
@@ -68,12 +67,11 @@ def _reason() -> Column:
         return F.format_string("%.2f", value)
 
     read = F.when(F.col("nlu_goal").isNull(), F.lit("the NLU had no reading of it")).when(
-        F.col("nlu_goal") == F.col("goal"), F.concat(F.lit("the NLU reads it so with "), share(F.col("p_read")))
+        F.col("nlu_goal") == F.col("goal"),
+        F.concat(F.lit("the NLU reads it so with "), share(F.col("p_read"))),
     )
     read = read.otherwise(F.concat(F.lit("the NLU reads something else with "), share(F.col("p_read"))))
-    said = F.format_string(
-        "; said by %d people, failed %.0f %% of the time", F.col("n_users"), 100 * F.col("friction")
-    )
+    said = F.format_string("; said by %d people, failed %.0f %% of the time", F.col("n_users"), 100 * F.col("friction"))
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f rephrases", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
         "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f",

@@ -82,9 +82,7 @@ def _retrieve(target: Path) -> None:
     command, cause = _ivy_command(target), ""
     for _ in range(_ATTEMPTS):
         try:
-            output = subprocess.run(
-                command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False
-            )
+            output = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
         except subprocess.TimeoutExpired:
             cause = f"no answer within {_FETCH_SECONDS} seconds"
             continue

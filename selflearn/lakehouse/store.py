@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.errors import DataError, InfrastructureError
+from selflearn.lakehouse.log import newest_version, rows_written
 from selflearn.lakehouse.tables import Table
 
 _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
@@ -44,10 +45,7 @@ class Lakehouse:
 
     def version(self, table: Table) -> int | None:
         """Newest version of the table, None where it does not exist yet."""
-        if not self.exists(table):
-            return None
-        newest = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("version").first()
-        return int(newest["version"]) if newest else None
+        return newest_version(self.spark, self.path(table)) if self.exists(table) else None
 
     def create(self, table: Table) -> None:
         """Create the table, constraints included, unless it is there already.
@@ -77,16 +75,15 @@ class Lakehouse:
         """
         if not self.exists(table):
             raise DataError(
-                f"table {table.name} does not exist in {self.root}", "run the stages before this one (`selflearn run`)"
+                f"table {table.name} does not exist in {self.root}",
+                "run the stages before this one (`selflearn run`)",
             )
         rows = self.spark.read.format("delta").load(self.path(table))
         for column, values in partitions.items():
             rows = rows.where(F.col(column).isin(*values)) if (values := list(values)) else rows.where(F.lit(False))
         return rows
 
-    def replace(
-        self, table: Table, rows: DataFrame, label: CommitLabel, **partitions: Iterable[object]
-    ) -> int:
+    def replace(self, table: Table, rows: DataFrame, label: CommitLabel, **partitions: Iterable[object]) -> int:
         """Put `rows` in the place of exactly the given partitions; no rows clear them.
 
         Returns the number of rows written. All of it appears in one commit, or none of it.
@@ -104,7 +101,7 @@ class Lakehouse:
         )
         with _clear_errors(table):
             writer.save(self.path(table))
-        return self._rows_of_last_commit(table)
+        return rows_written(self.spark, self.path(table), newest_version(self.spark, self.path(table)))
 
     def append(self, table: Table, rows: DataFrame, label: CommitLabel) -> None:
         """Add rows; only for tables whose every row is new by construction (`runs`, `releases`)."""
@@ -113,15 +110,12 @@ class Lakehouse:
         with _clear_errors(table):
             writer.option("userMetadata", _metadata(label)).save(self.path(table))
 
-    def _rows_of_last_commit(self, table: Table) -> int:
-        newest = DeltaTable.forPath(self.spark, self.path(table)).history(1).select("operationMetrics").first()
-        return int(newest["operationMetrics"].get("numOutputRows", 0)) if newest else 0
-
     def _check_columns(self, table: Table) -> None:
         found = self.spark.read.format("delta").load(self.path(table)).columns
-        if found != table.schema.fieldNames():
+        needed = table.schema.fieldNames()
+        if found != needed:
             raise DataError(
-                f"table {table.name} in {self.root} has columns {found}, this version needs {table.schema.fieldNames()}",
+                f"table {table.name} in {self.root} has columns {found}, this version needs {needed}",
                 "mine into a new lake folder, or move the old table away",
             )
 
@@ -146,11 +140,11 @@ def _clear_errors(table: Table) -> Iterator[None]:
         yield
     except DeltaConcurrentModificationException as error:
         raise InfrastructureError(
-            f"another run wrote the same part of table {table.name} at the same time; nothing of this run was written",
+            f"another run wrote the same part of table {table.name} meanwhile; nothing of this run was written",
             "wait for the other run to end, then run this stage again",
         ) from error
     except PySparkException as error:
-        if error.getCondition() and error.getCondition().startswith("DELTA_VIOLATE"):
+        if "[DELTA_VIOLATE" in str(error):
             raise DataError(
                 f"rows for table {table.name} break a declared constraint: {_first_line(error)}",
                 "this is a defect of the stage that wrote them; report it with this message",

@@ -58,7 +58,12 @@ SLOT = StructType([_optional("name", STRING), _optional("value", STRING)])
 HEARD_TEXT = StructType([_optional("text", STRING), _optional("score", DOUBLE)])
 READING = StructType([_optional("goal", STRING), _optional("score", DOUBLE)])
 SPAN = StructType(
-    [_optional("name", STRING), _optional("value", STRING), _optional("start", INTEGER), _optional("end", INTEGER)]
+    [
+        _optional("name", STRING),
+        _optional("value", STRING),
+        _optional("start", INTEGER),
+        _optional("end", INTEGER),
+    ]
 )
 
 

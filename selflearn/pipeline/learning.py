@@ -55,7 +55,9 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     lake, as_of = context.lake, max(days)
     labels = lake.read(tables.WEAK_LABELS, as_of=[as_of]).drop("as_of")
     launch = _launch(context)
-    examples = select_examples(labels, with_annotation(launch) if launch is not None else None, context.settings.release)
+    examples = select_examples(
+        labels, with_annotation(launch) if launch is not None else None, context.settings.release
+    )
     release_id = f"{as_of.isoformat()}-{content_hash(examples)}"
     if _is_published(context, release_id):
         return [as_of]

@@ -14,6 +14,7 @@ from selflearn.detect import (
     LevelModel,
     compare_turns,
     count_patterns,
+    daily_sample,
     fit_daily,
     models_as_rows,
     rephrase_pairs,
@@ -54,11 +55,13 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     turns = lake.read(tables.TURNS, turn_date=days)
     context.replace(tables.PAIR_SIGNALS, compare_turns(turns, settings), turn_date=days)
     signals = lake.read(tables.PAIR_SIGNALS, turn_date=days)
-    pair_models = _models(context, "pair", signals, "source_turn_id", PAIR_SIGNALS, days)
+    sampled = count_patterns(daily_sample(signals, "source_turn_id"), "pair")
+    pair_models = _models(context, "pair", sampled, PAIR_SIGNALS, days)
     scored = score_pairs(signals, pair_models)
-    levelled = turn_levels(turns, scored)
-    friction_models = _models(context, "friction", levelled, "turn_id", FRICTION_SIGNALS, days)
-    context.replace(tables.TURN_OUTCOMES, score_turns(levelled, friction_models), turn_date=days)
+    sampled = count_patterns(turn_levels(daily_sample(turns, "turn_id"), scored), "friction")
+    friction_models = _models(context, "friction", sampled, FRICTION_SIGNALS, days)
+    outcomes = score_turns(turn_levels(turns, scored), friction_models)
+    context.replace(tables.TURN_OUTCOMES, outcomes, turn_date=days)
     outcomes = lake.read(tables.TURN_OUTCOMES, turn_date=days)
     context.replace(tables.REPHRASE_PAIRS, rephrase_pairs(scored, outcomes), turn_date=days)
     return days
@@ -83,7 +86,13 @@ DETECT = Stage(
     "detect",
     run_detect,
     (tables.TURNS,),
-    (tables.PAIR_SIGNALS, tables.LEVEL_PATTERNS, tables.DETECTORS, tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS),
+    (
+        tables.PAIR_SIGNALS,
+        tables.LEVEL_PATTERNS,
+        tables.DETECTORS,
+        tables.TURN_OUTCOMES,
+        tables.REPHRASE_PAIRS,
+    ),
 )
 EVIDENCE = Stage(
     "evidence", run_evidence, (tables.TURNS, tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS), (tables.EVIDENCE,)
@@ -96,9 +105,10 @@ def _check_quarantined_share(context: StageContext, n_bad: int, n_rows: int) -> 
     context.metrics["quarantined_share"] = n_bad / n_rows if n_rows else 0.0
     if n_bad > limit * n_rows:
         raise DataError(
-            f"{n_bad} of {n_rows} rows ({n_bad / n_rows:.1%}) are bad, at most {limit:.1%} may be; no turns were written",
-            f"look at table quarantine in {context.lake.root} (columns reason, offending_value), mend the source or its "
-            "mapping, or raise turns.max_quarantined_share",
+            f"{n_bad} of {n_rows} rows ({n_bad / n_rows:.1%}) are bad, at most {limit:.1%} may be; "
+            "no turns were written",
+            f"look at reason and offending_value in table quarantine of {context.lake.root}; mend the source or "
+            "its mapping, or raise turns.max_quarantined_share",
         )
 
 
@@ -107,10 +117,13 @@ def _pinned(file: Path) -> LevelModel:
         model = LevelModel.from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"detect.model {file} cannot be read ({error.strerror})", "name a saved detector, or leave the key out"
+            f"detect.model {file} cannot be read ({error.strerror})",
+            "name a saved detector, or leave the key out",
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SettingsError(f"detect.model {file} is no saved detector ({error})", "save one with this version") from None
+        raise SettingsError(
+            f"detect.model {file} is no saved detector ({error})", "save one with this version"
+        ) from None
     expected = tuple(signal.name for signal in PAIR_SIGNALS)
     if model.signals != expected:
         raise SettingsError(
@@ -121,11 +134,10 @@ def _pinned(file: Path) -> LevelModel:
 
 
 def _models(
-    context: StageContext, name: str, levelled: DataFrame, key: str, signals: Sequence[Signal], days: Sequence[date]
+    context: StageContext, name: str, patterns: DataFrame, signals: Sequence[Signal], days: Sequence[date]
 ) -> Mapping[date, LevelModel]:
     """A model per day: pinned where the settings name one, else fitted on the counted patterns of its window."""
     lake, settings = context.lake, context.settings.detect
-    patterns = count_patterns(levelled, name, key)
     context.replace(tables.LEVEL_PATTERNS, patterns, turn_date=days, model=[name])
     if settings.model is not None and name == "pair":
         pinned = _pinned(settings.model)

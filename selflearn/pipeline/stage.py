@@ -65,7 +65,9 @@ class Stage:
     writes: tuple[Table, ...]
 
 
-def run_stage(stage: Stage, lake: Lakehouse, settings: Settings, days: Sequence[date], clock: Clock = utc_now) -> Manifest:
+def run_stage(
+    stage: Stage, lake: Lakehouse, settings: Settings, days: Sequence[date], clock: Clock = utc_now
+) -> Manifest:
     """Run a stage over some days and record its manifest, also where it fails.
 
     Raises:
@@ -101,7 +103,9 @@ def run_stage(stage: Stage, lake: Lakehouse, settings: Settings, days: Sequence[
         what = f"stage {stage.name} failed in Spark: {str(error).strip().splitlines()[0]}"
         _record_failure(lake, manifest("failed", days, what))
         logger.debug("stage %s failed", stage.name, exc_info=True)
-        raise InfrastructureError(what, "run again with --debug for the whole trace; nothing half-written was left") from error
+        raise InfrastructureError(
+            what, "run again with --debug for the whole trace; nothing half-written was left"
+        ) from error
     done = manifest("succeeded", covered, None)
     record(lake, done)
     return done

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -22,5 +21,5 @@ def export_jsonl(examples: pd.DataFrame, path: Path) -> int:
         for row in examples.to_dict("records"):
             row["slots"] = [dict(slot) for slot in row["slots"]]
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
     return len(examples)

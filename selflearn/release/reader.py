@@ -43,5 +43,6 @@ def _table(path: str | Path, name: str) -> DeltaTable:
         return DeltaTable(f"{path}/{name}")
     except TableNotFoundError:
         raise DataError(
-            f"{path} is no lake with releases: it has no table {name}", "give the folder named `lake` in your settings"
+            f"{path} is no lake with releases: it has no table {name}",
+            "give the folder named `lake` in your settings",
         ) from None

@@ -35,12 +35,24 @@ def mined_table(lake: str, days: list[date]) -> Table:
     table.add_column(style="dim")
     reasons = ", ".join(f"{reason} {n}" for reason, n in bad["reason"].value_counts().items())
     rows = [
-        ("turns", len(turns), f"{turns['session_id'].nunique():,} sessions, {turns['user_id'].nunique():,} people"),
+        (
+            "turns",
+            len(turns),
+            f"{turns['session_id'].nunique():,} sessions, {turns['user_id'].nunique():,} people",
+        ),
         ("quarantined rows", len(bad), reasons),
         ("distinct utterances", turns["utterance_id"].nunique(), f"in {turns['locale'].nunique()} locales"),
         ("expected failures", round(outcomes["p_friction"].sum()), "sum of p_friction over the turns"),
-        ("candidate pairs", len(pairs), f"{(pairs['p_rephrase'] >= _PROBABLE).sum():,} with p_rephrase of .5 or more"),
-        ("weak labels", len(labels), f"{labels['is_new'].sum():,} new to the deployed NLU, the others confirm it"),
+        (
+            "candidate pairs",
+            len(pairs),
+            f"{(pairs['p_rephrase'] >= _PROBABLE).sum():,} with p_rephrase of .5 or more",
+        ),
+        (
+            "weak labels",
+            len(labels),
+            f"{labels['is_new'].sum():,} new to the deployed NLU, the others confirm it",
+        ),
     ]
     for name, count, note in rows:
         table.add_row(name, f"{count:,}", note)

@@ -12,18 +12,17 @@ from collections.abc import Callable
 from functools import cache, lru_cache, partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from selflearn.lakehouse.tables import HEARD_TEXT, READING, SLOT
 from selflearn.turns.text import SUSPECT_RE2, UNIT_SEPARATOR, hash_user, mask_personal_data, normalise_text
 
-Indices = npt.NDArray[np.int64]
 Masker = Callable[[pa.Array], pa.Array]
 
 CLEANED = StructType(
@@ -104,7 +103,8 @@ def _cleaner(mask: bool, user_key: bytes) -> Callable[..., Column]:
         ]
         return pa.StructArray.from_arrays(columns, fields=list(_arrow_type()))
 
-    return F.arrow_udf(clean_batch, CLEANED)
+    cleaned: Callable[..., Column] = arrow_udf(clean_batch, CLEANED)  # type: ignore[call-overload]
+    return cleaned
 
 
 @cache
@@ -137,27 +137,18 @@ def _unchanged(values: pa.Array) -> pa.Array:
     return values
 
 
-def _explode(lists: pa.ListArray) -> tuple[Indices, pa.StructArray]:
-    """The elements of all lists, null ones left out, and the row each is of."""
+def _explode(lists: pa.ListArray) -> tuple[pa.Array, pa.StructArray]:
+    """The row of each element of all lists, and the elements; null ones left out."""
     rows, elements = pc.list_parent_indices(lists), pc.list_flatten(lists)
-    if elements.null_count:
-        rows, elements = rows.filter(elements.is_valid()), elements.filter(elements.is_valid())
-    return rows.to_numpy(zero_copy_only=False).astype(np.int64), elements
+    kept = elements.is_valid()
+    return rows.filter(kept), elements.filter(kept)
 
 
-def _implode(rows: Indices, elements: pa.Array, like: pa.ListArray) -> pa.ListArray:
+def _implode(rows: pa.Array, elements: pa.Array, like: pa.ListArray) -> pa.ListArray:
     """Lists of the elements, which are sorted by row; null where `like` is."""
-    counts = np.bincount(rows, minlength=len(like))
+    counts = np.bincount(rows.to_numpy(), minlength=len(like))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), elements, mask=like.is_null())
-
-
-def _ranks(values: pa.Array) -> Indices:
-    """Number of each value in the sorted order of the distinct ones."""
-    coded = values.dictionary_encode()
-    ranks = np.empty(len(coded.dictionary), np.int64)
-    ranks[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(ranks))
-    return ranks[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def _changed(new: pa.Array, old: pa.Array) -> pa.Array:
@@ -175,7 +166,7 @@ def _heard(lists: pa.ListArray, masked: Masker) -> pa.ListArray:
     if stored is texts and texts.null_count == 0 and len(rows) == len(lists.flatten()):
         return pa.nulls(len(lists), lists.type)
     entries = pa.StructArray.from_arrays([stored.filter(kept), scores.filter(kept)], ["text", "score"])
-    return _implode(rows[kept.to_numpy(zero_copy_only=False)], entries, lists)
+    return _implode(rows.filter(kept), entries, lists)
 
 
 def _goals(intents: pa.Array, slots: pa.ListArray, masked: Masker) -> tuple[pa.Array, pa.ListArray]:
@@ -185,46 +176,32 @@ def _goals(intents: pa.Array, slots: pa.ListArray, masked: Masker) -> tuple[pa.A
     """
     rows, entries = _explode(slots)
     names, values = entries.flatten()
-    kept = pc.and_(names.is_valid(), values.is_valid())
-    rows, names = rows[kept.to_numpy(zero_copy_only=False)], names.filter(kept)
-    stored = masked(values.filter(kept))
-    normalised = masked(_map_distinct(stored, _normalise))
-    order = np.lexsort((_ranks(stored), _ranks(normalised), _ranks(names), rows))
-    rows, names, stored, normalised = (
-        rows[order],
-        names.take(order),
-        stored.take(order),
-        normalised.take(order),
+    filled = pa.table({"row": rows, "name": names, "value": masked(values)}).drop_null().combine_chunks()
+    spoken = masked(_map_distinct(_column(filled, "value"), _normalise))
+    ordered = filled.append_column("spoken", spoken).sort_by(
+        [(key, "ascending") for key in ("row", "name", "spoken", "value")]
     )
+    rows, names, values, spoken = (_column(ordered, key) for key in ("row", "name", "value", "spoken"))
     pairs = pc.binary_join_element_wise(
-        '{"name":', _map_distinct(names, _json), ',"value":', _map_distinct(normalised, _json), "}", ""
+        '{"name":', _map_distinct(names, _json), ',"value":', _map_distinct(spoken, _json), "}", ""
     )
     joined = pc.binary_join(_implode(rows, pairs, slots), ",").fill_null("")
-    goals = pc.binary_join_element_wise(
-        '{"intent":', _map_distinct(intents, _json), ',"slots":[', joined, "]}", ""
-    )
-    return goals, _implode(rows, pa.StructArray.from_arrays([names, stored], ["name", "value"]), slots)
+    goals = pc.binary_join_element_wise('{"intent":', _map_distinct(intents, _json), ',"slots":[', joined, "]}", "")
+    return goals, _implode(rows, pa.StructArray.from_arrays([names, values], ["name", "value"]), slots)
 
 
 def _readings(lists: pa.ListArray, masked: Masker) -> pa.ListArray:
     """Goals of alternative frames, scores of equal goals summed, best first; frames without an intent left out."""
     rows, entries = _explode(lists)
     intents, slots, scores = entries.flatten()
-    goals = _goals(intents, slots, masked)[0]
-    kept = goals.is_valid()
-    rows, goals = rows[kept.to_numpy(zero_copy_only=False)], goals.filter(kept)
-    score = scores.filter(kept).to_numpy(zero_copy_only=False).astype(np.float64)
-    ranks = _ranks(goals)
-    order = np.lexsort((ranks, rows))
-    changes = (np.diff(rows[order], prepend=-1) != 0) | (np.diff(ranks[order], prepend=-1) != 0)
-    firsts = np.flatnonzero(changes)
-    known = ~np.isnan(score[order])
-    total = np.add.reduceat(np.where(known, score[order], 0.0), firsts) if len(firsts) else score
-    total = np.where(np.maximum.reduceat(known, firsts), total, np.nan) if len(firsts) else total
-    rows, ranks, goals = rows[order][firsts], ranks[order][firsts], goals.take(order).take(firsts)
-    best_first = np.lexsort((ranks, -total, rows))
-    entries = pa.StructArray.from_arrays(
-        [goals.take(best_first), pa.array(total[best_first], pa.float64(), from_pandas=True)],
-        ["goal", "score"],
-    )
-    return _implode(rows[best_first], entries, lists)
+    goals, _ = _goals(intents, slots, masked)
+    known = pc.if_else(pc.is_nan(scores), pa.scalar(None, pa.float64()), scores)
+    readings = pa.table({"row": rows, "goal": goals, "score": known}).filter(goals.is_valid())
+    summed = readings.group_by(["row", "goal"], use_threads=False).aggregate([("score", "sum")])
+    ordered = summed.sort_by([("row", "ascending"), ("score_sum", "descending"), ("goal", "ascending")])
+    goals, scores = _column(ordered, "goal"), _column(ordered, "score_sum")
+    return _implode(_column(ordered, "row"), pa.StructArray.from_arrays([goals, scores], ["goal", "score"]), lists)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    return table[name].combine_chunks()

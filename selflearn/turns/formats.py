@@ -11,7 +11,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from selflearn.errors import DataError, SettingsError
 from selflearn.settings import Source
-from selflearn.turns.mapping import DEFECT, RAW_ROW, SOURCE_FILE, Canon, defect, map_columns, shown
+from selflearn.turns.mapping import DEFECT, DEFECT_TYPE, RAW_ROW, SOURCE_FILE, Canon, defect, map_columns, shown
 
 _CORRUPT, _DAMAGED = "__corrupt", "__damaged"
 _DAMAGED_CHARACTER = "\ufffd"
@@ -34,8 +34,12 @@ def read_rows(spark: SparkSession, source: Source, paths: Sequence[str], canon: 
 
 def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
     """No rows, of the right columns."""
-    helpers = f"{RAW_ROW} string, {SOURCE_FILE} string, {DEFECT} struct<reason: string, value: string>"
-    return spark.createDataFrame([], StructType([*StructType.fromDDL(helpers), *canon.columns]))
+    helpers = [
+        StructField(RAW_ROW, StringType()),
+        StructField(SOURCE_FILE, StringType()),
+        StructField(DEFECT, DEFECT_TYPE),
+    ]
+    return spark.createDataFrame([], StructType([*helpers, *canon.columns]))
 
 
 def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
@@ -63,17 +67,24 @@ def _json_schema(spark: SparkSession, source: Source, paths: Sequence[str], cano
     if not source.columns:
         return canon.json_columns
     inferred = spark.read.option("columnNameOfCorruptRecord", _CORRUPT).json(list(paths)).schema
-    return StructType([field for field in inferred if field.name != _CORRUPT])
+    # A list that is empty on all these days, for one, would be inferred as a list of texts.
+    known = {field.name: field for field in canon.json_columns if field.name not in source.columns}
+    return StructType([known.get(field.name, field) for field in inferred if field.name != _CORRUPT])
 
 
 def _given_schema(ddl: str) -> StructType:
     try:
-        return StructType.fromDDL(ddl)
+        schema = StructType.fromDDL(ddl)
     except PySparkException as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingsError(
             f"raw_schema of the source is no Spark DDL: {reason}", "write it like `id BIGINT, said STRING`"
         ) from None
+    if not isinstance(schema, StructType):
+        raise SettingsError(
+            f"raw_schema of the source names no columns: {ddl}", "write it like `id BIGINT, said STRING`"
+        )
+    return schema
 
 
 def _parsed(line: Column, schema: StructType) -> Column:
@@ -109,9 +120,7 @@ def _may_hold_more(line: Column) -> Column:
 
 def _is_one_value(line: Column) -> Column:
     listed = F.concat(F.lit("["), line, F.lit("]"))
-    n_values = F.coalesce(
-        F.json_array_length(listed), F.size(F.from_json(listed, "array<struct<x: string>>"))
-    )
+    n_values = F.coalesce(F.json_array_length(listed), F.size(F.from_json(listed, "array<struct<x: string>>")))
     return F.coalesce(n_values, F.lit(0)) == 1
 
 
@@ -119,9 +128,7 @@ def _is_no_json_string(name: str) -> Column:
     """Whether the value, which the parser made text of, is a number, truth value, object or list in the line."""
     value = F.col(name)
     may_be = F.substring(value, 1, 1).isin(*"[{-0123456789") | value.isin("true", "false")
-    kind = F.schema_of_variant(
-        F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant")
-    )
+    kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant"))
     return may_be & (kind != "STRING")
 
 
@@ -141,9 +148,7 @@ def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str]) -> Data
     problem = F.when(F.col(_CORRUPT).isNotNull(), defect("malformed_csv", F.col(_CORRUPT))).when(
         raw_row.contains(_DAMAGED_CHARACTER), defect("invalid_utf8", raw_row)
     )
-    return rows.select(
-        raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns
-    )
+    return rows.select(raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns)
 
 
 def _read_columnar(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
@@ -162,9 +167,7 @@ def _read_delta(spark: SparkSession, path: str) -> DataFrame:
     except PySparkException as error:
         if not (error.getCondition() or "").startswith("DELTA_"):
             raise
-        raise DataError(
-            f"{path} is no Delta table that can be read", "mend `path` or `format` of the source"
-        ) from None
+        raise DataError(f"{path} is no Delta table that can be read", "mend `path` or `format` of the source") from None
 
 
 def _with_helpers(rows: DataFrame) -> DataFrame:
@@ -176,12 +179,10 @@ def _with_helpers(rows: DataFrame) -> DataFrame:
         if isinstance(field.dataType, StringType)
     ]
     problem = F.coalesce(
-        F.lit(None).cast("struct<reason: string, value: string>"),
+        F.lit(None).cast(DEFECT_TYPE),
         *[F.when(bad, defect("invalid_utf8", raw_row)) for bad in damaged],
     )
-    return rows.select(
-        raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns
-    )
+    return rows.select(raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns)
 
 
 def _file(rows: DataFrame) -> Column:

@@ -38,9 +38,7 @@ class Ingested:
     counts: Observation
 
 
-def ingest(
-    raw: DataFrame, settings: Settings, days: Sequence[date], now: datetime, user_key: bytes
-) -> Ingested:
+def ingest(raw: DataFrame, settings: Settings, days: Sequence[date], now: datetime, user_key: bytes) -> Ingested:
     """Turns of the days, cleaned, deduplicated and in sessions; and the rows of the days that are unfit.
 
     A pure function of the raw rows: days ingested one by one and together give the same. Rows of other days serve
@@ -74,9 +72,7 @@ def _turns(rows: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes)
     us = F.col("us")
     near = is_on(us, days, shift=1) | is_visible(us, days, rules.max_session_hours)
     sound = rows.where(F.col("defect").isNull() & near).drop(RAW_ROW, SOURCE_FILE, FILE_DAY, "defect")
-    seen = sound.withColumn("is_duplicate", _is_duplicate()).where(
-        is_visible(us, days, rules.max_session_hours)
-    )
+    seen = sound.withColumn("is_duplicate", _is_duplicate()).where(is_visible(us, days, rules.max_session_hours))
     user = F.coalesce("user_id", F.concat(F.lit("session:"), "session_id"))
     whole = seen.withColumns({"user_id": user, "context": F.coalesce("context", F.lit(""))})
     cleaned = clean(whole, rules.mask_personal_data, user_key)
@@ -97,9 +93,7 @@ def _is_duplicate() -> Column:
     return F.col("turn_id").isNotNull() & F.coalesce(earlier >= midnight_of(F.col("us")) - DAY, F.lit(False))
 
 
-def _quarantine(
-    rows: DataFrame, rules: Turns, days: Sequence[date], now: datetime
-) -> tuple[DataFrame, Observation]:
+def _quarantine(rows: DataFrame, rules: Turns, days: Sequence[date], now: datetime) -> tuple[DataFrame, Observation]:
     us, counts = F.col("us"), Observation()
     is_sane = (F.col("ts") <= latest_time(rules, now)) & ~is_misplaced(F.col("ts"), F.col(FILE_DAY))
     own_day = F.when(is_sane, day_of(midnight_of(us))).otherwise(F.coalesce(FILE_DAY, F.lit(days[-1])))

@@ -54,13 +54,8 @@ def _find_defect() -> Column:
 def _refuse_defects(rows: DataFrame, source: Source) -> None:
     bad = rows.where(F.col("defect").isNotNull())
     with clear_read_errors():
-        counts = {
-            row["reason"]: row["count"]
-            for row in bad.groupBy("defect.reason").count().sort("reason").collect()
-        }
-        examples = (
-            [row[RAW_ROW] for row in bad.select(RAW_ROW).sort(RAW_ROW).take(_SHOWN_ROWS)] if counts else []
-        )
+        counts = {row["reason"]: row["count"] for row in bad.groupBy("defect.reason").count().sort("reason").collect()}
+        examples = [row[RAW_ROW] for row in bad.select(RAW_ROW).sort(RAW_ROW).take(_SHOWN_ROWS)] if counts else []
     if counts:
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         shown_rows = "".join(f"\n  - {example:.200}" for example in examples)

@@ -38,6 +38,7 @@ from selflearn.lakehouse.tables import HEARD_TEXT, SLOT
 RAW_ROW, SOURCE_FILE, DEFECT = "__raw_row", "__source_file", "__defect"
 HELPERS = (RAW_ROW, SOURCE_FILE, DEFECT)
 
+DEFECT_TYPE = StructType([StructField("reason", StringType()), StructField("value", StringType())])
 SCORED_FRAME = StructType(
     [
         StructField("intent", StringType()),
@@ -45,6 +46,7 @@ SCORED_FRAME = StructType(
         StructField("score", DoubleType()),
     ]
 )
+
 
 @dataclass(frozen=True)
 class Canon:
@@ -58,9 +60,7 @@ class Canon:
         """The same as they stand in canonical JSON, which has no times."""
         return StructType(
             [
-                StructField(
-                    field.name, StringType() if isinstance(field.dataType, TimestampType) else field.dataType
-                )
+                StructField(field.name, StringType() if isinstance(field.dataType, TimestampType) else field.dataType)
                 for field in self.columns
             ]
         )
@@ -133,18 +133,17 @@ def map_columns(rows: DataFrame, expressions: Mapping[str, str], canon: Canon) -
     wanted = canon.columns.fieldNames()
     given = {name: F.col(f"`{name}`") for name in wanted if name in available}
     mistakes = [
-        f"{name}: no such canonical column; there are {', '.join(wanted)}"
-        for name in expressions
-        if name not in wanted
+        f"{name}: no such canonical column; there are {', '.join(wanted)}" for name in expressions if name not in wanted
     ]
     mapped = {name: _expression(text) for name, text in expressions.items() if name in wanted}
     values, wrong, unusable = _conform_all(rows, {**given, **mapped}, canon)
-    mistakes += [
-        _explained(name, expressions.get(name, name), why, available) for name, why in unusable.items()
-    ]
+    mistakes += [_explained(name, expressions.get(name, name), why, available) for name, why in unusable.items()]
     if mistakes:
         listed = "".join(f"\n  - {mistake}" for mistake in mistakes)
-        raise SettingsError(f"source.columns cannot be used:{listed}", "mend each expression named above")
+        raise SettingsError(
+            f"source.columns cannot be used:{listed}",
+            "mend each expression named above; where a column is not there every day, declare all in `raw_schema`",
+        )
     _check_required(values, canon, available)
     nothing = {field.name: F.lit(None).cast(field.dataType) for field in canon.columns}
     return rows.select(

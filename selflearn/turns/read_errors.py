@@ -50,9 +50,7 @@ def _explain(message: str) -> DataError | None:
         else:
             causes = _CAUSE.findall(message)
             why = f"is damaged or not of its format ({causes[-1] if causes else 'no cause given'})"
-            next_step = (
-                "write the file again, or move it away, or mend `format` of the source, and run the day again"
-            )
+            next_step = "write the file again, or move it away, or mend `format` of the source, and run the day again"
         return DataError(f"source file {file[1]} {why}; nothing was written", next_step)
     if header := _HEADER.search(message):
         return DataError(

@@ -69,7 +69,9 @@ def _find_pieces(turns: DataFrame, gap_minutes: float, max_session_hours: float)
     is_over = previous.isNull() | (previous < midnight - lookback) | is_idle
     is_gate = (us >= midnight + reach) & (previous.isNull() | (previous < midnight + reach))
     is_other = F.col("previous_key").isNull() | (previous != us) | (F.col("previous_key") != F.col("turn_key"))
-    place = F.struct(us.alias("start"), midnight.alias("midnight"), (F.col("n") - is_counted.cast("int")).alias("n_before"))
+    place = F.struct(
+        us.alias("start"), midnight.alias("midnight"), (F.col("n") - is_counted.cast("int")).alias("n_before")
+    )
     is_cut = F.col("run.start") < F.col("gate.midnight")
     is_carried = (F.col("run.start") < midnight) & (us < midnight + reach)
     return (

@@ -82,7 +82,7 @@ def _exists(spark: SparkSession, path: str) -> bool:
     """Whether a file or folder matches the glob, on whatever file system it names."""
     jvm: Any = spark._jvm
     place = jvm.org.apache.hadoop.fs.Path(path)
-    system = place.getFileSystem(spark._jsc.hadoopConfiguration())  # type: ignore[attr-defined]
+    system = place.getFileSystem(spark._jsc.hadoopConfiguration())
     matches = system.globStatus(place)
     return matches is not None and len(matches) > 0
 

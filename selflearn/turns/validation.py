@@ -80,11 +80,7 @@ def locale_column(locale: Column) -> Column:
         & (language == F.lower(language))
         & (region == F.upper(region))
     )
-    return (
-        F.when(is_canonical, locale)
-        .when(locale.rlike(LOCALE_PATTERN), canonical)
-        .otherwise(present(locale))
-    )
+    return F.when(is_canonical, locale).when(locale.rlike(LOCALE_PATTERN), canonical).otherwise(present(locale))
 
 
 def present(value: Column) -> Column:
