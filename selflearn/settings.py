@@ -173,9 +173,9 @@ def read_user_key() -> bytes:
     if not key and file:
         try:
             key = Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"{USER_KEY_FILE_VARIABLE} names {file}, which cannot be read ({error.strerror})",
+                f"{USER_KEY_FILE_VARIABLE} names {file}, which cannot be read ({error})",
                 "name a readable file that holds the key",
             ) from None
     if len(key) < _MIN_USER_KEY_LENGTH:

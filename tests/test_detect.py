@@ -274,14 +274,13 @@ def test_patterns_are_counted_and_a_large_day_is_sampled_by_its_keys(
     ]
     frame = spark.createDataFrame(rows, "turn_date date, turn_id string, levels array<tinyint>, seed double")
     found = count_patterns(scoring.daily_sample(frame, "turn_id"), "pair").collect()
-    expected = Counter((day, "".join(map(str, pattern))) for day, _, pattern, _ in rows)
-    assert {(row["turn_date"], row["pattern"]): row["n"] for row in found} == expected
+    expected: dict[tuple[date, str], list[float]] = defaultdict(list)
+    for day, _, pattern, seed in rows:
+        expected[day, "".join(map(str, pattern))].append(seed)
     assert {row["model"] for row in found} == {"pair"}
-    for row in found:
-        seeds = [
-            seed for day, _, levels, seed in rows if (day, levels) == (row["turn_date"], [*map(int, row["pattern"])])
-        ]
-        assert row["seed_sum"] == sum(seeds)
+    assert {(row["turn_date"], row["pattern"]): (row["n"], row["seed_sum"]) for row in found} == {
+        key: (len(seeds), sum(seeds)) for key, seeds in expected.items()
+    }
 
     monkeypatch.setattr(scoring, "MAX_SAMPLED_PER_DAY", 50)
 
@@ -295,6 +294,5 @@ def test_patterns_are_counted_and_a_large_day_is_sampled_by_its_keys(
     assert all(20 <= per_day[day] <= 80 for day in DAYS[:2])
     assert per_day[DAYS[2]] == 20
     # A day's sample depends on nothing but the day.
-    assert sampled(frame.repartition(7, "levels").where(F.col("turn_date") == DAYS[0])) == {
-        (day, turn) for day, turn in once if day == DAYS[0]
-    }
+    alone = sampled(frame.repartition(7, "levels").where(F.col("turn_date") == DAYS[0]))
+    assert alone == {(day, turn) for day, turn in once if day == DAYS[0]}

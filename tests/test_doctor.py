@@ -23,9 +23,7 @@ def test_a_healthy_machine_passes_every_check(spark: SparkSession, lake: Path) -
     assert not lake.exists()
 
 
-def test_missing_jars_fail_with_the_next_step(
-    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_jars_fail_with_the_next_step(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFLEARN_JARS", str(tmp_path))
     check = find(run_checks(lake), "Delta jars")
     assert not check.ok
@@ -50,9 +48,7 @@ def test_packages_outside_their_ranges_are_named(lake: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("heap", "ok"), [("1m", True), ("900000g", False), ("512", True), ("plenty", False)])
-def test_memory_is_compared_with_the_heap(
-    lake: Path, monkeypatch: pytest.MonkeyPatch, heap: str, ok: bool
-) -> None:
+def test_memory_is_compared_with_the_heap(lake: Path, monkeypatch: pytest.MonkeyPatch, heap: str, ok: bool) -> None:
     monkeypatch.setenv("SELFLEARN_DRIVER_MEMORY", heap)
     check = find(run_checks(lake), "Memory")
     assert check.ok is ok
@@ -74,9 +70,7 @@ def test_a_missing_extra_is_no_failure(lake: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_rendering_shows_every_word(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(width=120).print(
-        render([Check("Java", False, "none [at all]", "install it"), Check("Jars", True, "5")])
-    )
+    Console(width=120).print(render([Check("Java", False, "none [at all]", "install it"), Check("Jars", True, "5")]))
     printed = capsys.readouterr().out
     assert "failed  Java   none [at all]  install it" in printed
     assert "ok      Jars   5" in printed

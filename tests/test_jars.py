@@ -64,9 +64,7 @@ def test_fetching_twice_fetches_once(repository: Path) -> None:
 def test_a_refusal_leaves_nothing_behind(repository: Path) -> None:
     for name in jars.jar_names()[1:]:
         publish(repository, name)
-    with pytest.raises(
-        InfrastructureError, match=r"module not found: io\.delta#delta-spark_4\.2_2\.13;4\.4\.0"
-    ):
+    with pytest.raises(InfrastructureError, match=r"module not found: io\.delta#delta-spark_4\.2_2\.13;4\.4\.0"):
         jars.fetch_jars()
     assert list(jars.jar_folder().iterdir()) == []
 

@@ -40,9 +40,7 @@ def test_java_home_comes_first(machine: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("version", ["1.8", "11", "18", "24"])
-def test_an_unfit_java_on_path_hides_no_fit_one(
-    machine: Path, monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
+def test_an_unfit_java_on_path_hides_no_fit_one(machine: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     put_java(machine / "old", version)
     monkeypatch.setenv("PATH", str(machine / "old" / "bin"))
     fit = put_java(machine / "jvm" / "java-17", "17")

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
@@ -114,6 +114,7 @@ SEPARABLE = Patterns(
 )
 
 
+@settings(max_examples=40)
 @example(SEPARABLE, 1)
 @given(random_patterns, st.integers(1, 4))
 def test_mean_posterior_equals_mean_seed_whatever_the_patterns(patterns: Patterns, steps: int) -> None:
@@ -125,6 +126,7 @@ def test_mean_posterior_equals_mean_seed_whatever_the_patterns(patterns: Pattern
     assert (model.n, model.steps) == (patterns.n, steps)
 
 
+@settings(max_examples=40)
 @given(random_patterns, st.integers(1, 3))
 def test_equal_patterns_may_be_split_or_merged(patterns: Patterns, steps: int) -> None:
     once = fit("pair", merged(patterns), SIGNALS, steps, ANCHOR)

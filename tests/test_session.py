@@ -31,9 +31,7 @@ print(conf.get("spark.master"), conf.get("spark.driver.memory"), spark.conf.get(
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder`, in a process that knows nothing of this one's session."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     return subprocess.run(
         command,
         cwd=folder,

@@ -95,6 +95,12 @@ def test_a_rephrase_after_a_failure_scores_above_a_value_change_and_a_topic_swit
     assert topic_switch["value_contradicts"] == topic_switch["values_shared"] == 0
 
 
+def test_what_was_read_right_already_is_neither_heard_again_nor_confirmed() -> None:
+    repeated = named(UNDERSTOOD, UNDERSTOOD)
+    assert repeated["value_again"] == repeated["alternative_confirmed"] == 0
+    assert repeated["values_shared"] == 1
+
+
 def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
     again = turn("weather in paris", {goal("weather", city="paris"): 1.0})
     sure = turn("weather in paris", {goal("weather", city="paris"): 1.0}, recognition=1.0)
@@ -155,6 +161,7 @@ def test_the_same_prompt_again_is_seen_only_where_there_is_a_prompt() -> None:
     assert repeated(asked, asked) == 2
     assert repeated(asked, asked | {"prompt": "sorry, which city?"}) == 1
     assert repeated(asked, {"context": "done", "prompt": "anything else?"}) == 0
+    assert repeated({"context": "city?"}, {"context": "city?"}) == 2
     assert math.isnan(repeated({}, asked))
 
 

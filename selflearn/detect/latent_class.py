@@ -31,6 +31,7 @@ _ANCHOR_STRENGTH = 20.0
 _TEMPER_STEPS = 25
 _EXPERT_WEIGHT = 0.75
 SEED_FLOOR = 1e-3
+_REACH = 50.0
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,16 @@ class LevelModel:
         """Log-odds of each row of levels with its seed, shape (rows,)."""
         return self.offset + self.slope * _total(self.weights(), levels) + self.seed_weight * _logit(seeds)
 
-    def _with_mean(self, patterns: Patterns, start: float) -> LevelModel:
+    def _with_mean(self, patterns: Patterns) -> LevelModel:
         """The same model with the offset at which its mean posterior equals the mean seed."""
         rest = self.log_odds(patterns.levels, patterns.seeds) - self.offset
-        wanted = float(patterns.counts @ patterns.seeds)
-        offset = brentq(lambda b: float(patterns.counts @ _sigmoid(rest + b)) - wanted, start - 50, start + 50)
+        mean = float(np.clip(patterns.counts @ patterns.seeds / patterns.n, SEED_FLOOR, 1 - SEED_FLOOR))
+        lowest, highest = -float(rest.max()) - _REACH, -float(rest.min()) + _REACH
+
+        def excess(offset: float) -> float:
+            return float(patterns.counts @ _sigmoid(rest + offset)) / patterns.n - mean
+
+        offset = brentq(excess, lowest, highest)
         return replace(self, offset=float(offset))
 
     def to_json(self) -> str:
@@ -90,6 +96,8 @@ class LevelModel:
     def from_json(cls, content: str) -> LevelModel:
         """Read what `to_json` wrote. Raises ValueError or TypeError on anything else."""
         fields = json.loads(content)
+        if not isinstance(fields, dict) or not {"signals", "match", "unmatch"} <= set(fields):
+            raise ValueError("signals, match or unmatch is missing")
         for name in ("match", "unmatch"):
             fields[name] = tuple(tuple(row) for row in fields[name])
         return cls(**fields | {"signals": tuple(fields["signals"])})
@@ -133,10 +141,8 @@ def fit(name: str, patterns: Patterns, signals: Sequence[Signal], steps: int, an
         share = float(patterns.counts @ posterior) / patterns.n
         total = _total(model.weights(), patterns.levels)
         posterior = _sigmoid(float(np.log(share / (1 - share))) + total)
-    offset, slope = _temper(total, patterns)
-    return replace(model, slope=_EXPERT_WEIGHT * slope, seed_weight=_EXPERT_WEIGHT)._with_mean(
-        patterns, _EXPERT_WEIGHT * offset
-    )
+    slope = _temper(total, patterns)
+    return replace(model, slope=_EXPERT_WEIGHT * slope, seed_weight=_EXPERT_WEIGHT)._with_mean(patterns)
 
 
 def _level_shares(
@@ -156,8 +162,8 @@ def _level_shares(
     return tuple(shares)
 
 
-def _temper(total: Floats, patterns: Patterns) -> tuple[float, float]:
-    """Offset and slope of a logistic curve through the seeds, by Newton steps on the soft cross-entropy."""
+def _temper(total: Floats, patterns: Patterns) -> float:
+    """Slope of a logistic curve through the seeds, by Newton steps on the soft cross-entropy."""
     design = np.stack([np.ones_like(total), total], axis=1)
     coefficients = np.zeros(2)
     for _ in range(_TEMPER_STEPS):
@@ -165,7 +171,7 @@ def _temper(total: Floats, patterns: Patterns) -> tuple[float, float]:
         gradient = design.T @ (patterns.counts * (patterns.seeds - p))
         curvature = (design * (patterns.counts * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ design
         coefficients = coefficients + np.linalg.solve(curvature + 1e-6 * np.eye(2), gradient)
-    return float(coefficients[0]), float(coefficients[1])
+    return float(coefficients[1])
 
 
 def _total(weights: Sequence[Sequence[float]], levels: Levels) -> Floats:

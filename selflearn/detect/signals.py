@@ -129,10 +129,14 @@ def text_weights(scores: Sequence[float | None]) -> npt.NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-def goal_probabilities(goals: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
-    """Probability of each alternative; scores that sum to more than one are scaled down."""
-    total = max(1.0, sum(scores))
-    return {goal: score / total for goal, score in zip(goals, scores, strict=True)}
+def goal_probabilities(goals: Sequence[str], scores: Sequence[float | None]) -> dict[str, float]:
+    """Probability of each alternative; a score that is missing or negative counts as none.
+
+    Scores that sum to more than one are scaled down.
+    """
+    known = [max(0.0, score or 0.0) for score in scores]
+    total = max(1.0, sum(known))
+    return {goal: score / total for goal, score in zip(goals, known, strict=True)}
 
 
 def value_probabilities(goals: Mapping[str, float]) -> dict[tuple[str, str], float]:

@@ -111,12 +111,16 @@ def _readings(said: DataFrame) -> DataFrame:
 
 def _considered() -> Column:
     """The NLU's alternatives with probabilities that sum to one at most; the top reading where it gave none."""
+
+    def known(reading: Column) -> Column:
+        return F.greatest(F.coalesce(reading["score"], F.lit(0.0)), F.lit(0.0))
+
     alternatives = F.coalesce("nlu_alternatives", F.array())
-    total = F.aggregate(alternatives, F.lit(0.0), lambda sum_, reading: sum_ + reading["score"])
+    total = F.aggregate(alternatives, F.lit(0.0), lambda sum_, reading: sum_ + known(reading))
     scaled = F.transform(
         alternatives,
         lambda reading: F.struct(
-            reading["goal"].alias("goal"), (reading["score"] / F.greatest(total, F.lit(1.0))).alias("score")
+            reading["goal"].alias("goal"), (known(reading) / F.greatest(total, F.lit(1.0))).alias("score")
         ),
     )
     only = F.array(F.struct(F.col("goal").alias("goal"), F.coalesce("nlu_score", F.lit(1.0)).alias("score")))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
 
+_TIMES = ("started_at", "finished_at")
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """One run of one stage; a row of `tables.RUNS`."""
+    """One run of one stage; a row of `tables.RUNS`. Times are UTC, without a zone."""
 
     run_id: str
     stage: str
@@ -36,7 +38,9 @@ class Manifest:
 
 def record(lake: Lakehouse, manifest: Manifest) -> None:
     """Append the manifest to the `runs` table."""
-    row = asdict(manifest) | {"days": list(manifest.days)}
+    # A time without a zone would be taken as Python's local time.
+    times = {name: getattr(manifest, name).replace(tzinfo=UTC) for name in _TIMES}
+    row = asdict(manifest) | times | {"days": list(manifest.days)}
     ordered = [row[name] for name in tables.RUNS.schema.fieldNames()]
     rows = lake.spark.createDataFrame([tuple(ordered)], tables.RUNS.schema)
     lake.append(tables.RUNS, rows.coalesce(1), CommitLabel(manifest.run_id, manifest.settings_fingerprint))
@@ -46,5 +50,13 @@ def succeeded_runs(lake: Lakehouse) -> list[Manifest]:
     """Every succeeded run, oldest first."""
     if not lake.exists(tables.RUNS):
         return []
-    rows = lake.read(tables.RUNS).where(F.col("state") == "succeeded").orderBy("finished_at").collect()
-    return [Manifest(**row.asDict() | {"days": tuple(row["days"])}) for row in rows]
+    rows = lake.read(tables.RUNS).where(F.col("state") == "succeeded").orderBy("finished_at")
+    in_micros = rows.withColumns({name: F.unix_micros(name) for name in _TIMES}).collect()
+    return [
+        Manifest(**row.asDict() | {"days": tuple(row["days"])} | {name: _utc(row[name]) for name in _TIMES})
+        for row in in_micros
+    ]
+
+
+def _utc(micros: int) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(microseconds=micros)

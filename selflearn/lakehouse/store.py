@@ -18,6 +18,7 @@ from selflearn.errors import DataError, InfrastructureError
 from selflearn.lakehouse.log import newest_version, rows_written
 from selflearn.lakehouse.tables import Table
 
+_VIOLATIONS = ("[DELTA_VIOLATE", "[DELTA_NOT_NULL_CONSTRAINT")
 _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
 _PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
 
@@ -144,16 +145,17 @@ def _clear_errors(table: Table) -> Iterator[None]:
             "wait for the other run to end, then run this stage again",
         ) from error
     except PySparkException as error:
-        if "[DELTA_VIOLATE" in str(error):
+        if violation := _violation(error):
             raise DataError(
-                f"rows for table {table.name} break a declared constraint: {_first_line(error)}",
+                f"rows for table {table.name} break a declared constraint: {violation}",
                 "this is a defect of the stage that wrote them; report it with this message",
             ) from error
         raise
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _violation(error: Exception) -> str | None:
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line.startswith(_VIOLATIONS)), None)
 
 
 def versions(lake: Lakehouse, tables: Iterable[Table]) -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -104,7 +104,7 @@ def _release_row(context: StageContext, release_id: str, as_of: date) -> DataFra
         release_id,
         as_of,
         "published",
-        context.now,
+        context.now.replace(tzinfo=UTC),
         context.label.settings_fingerprint,
         counts.get("launch", 0),
         counts.get("corrected", 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,11 +15,13 @@ def export_jsonl(examples: pd.DataFrame, path: Path) -> int:
     The file appears whole or not at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        for row in examples.to_dict("records"):
-            row["slots"] = [dict(slot) for slot in row["slots"]]
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    Path(file.name).replace(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            for row in examples.to_dict("records"):
+                row["slots"] = [dict(slot) for slot in row["slots"]]
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return len(examples)

@@ -205,9 +205,7 @@ class Conversation:
         goal = Frame(intent.name, tuple((slot, pick(rng, book.values[slot])) for slot in intent.slots))
         return goal, _word(rng, book, goal, book.requests[intent.name])
 
-    def _say(
-        self, behaviour: Behaviour, goal: Frame, carriers: Sequence[Carrier], place: int | None = None
-    ) -> Move:
+    def _say(self, behaviour: Behaviour, goal: Frame, carriers: Sequence[Carrier], place: int | None = None) -> Move:
         return Move(behaviour, goal, _word(self._rng, self._person.book, goal, carriers), place)
 
     def _other_carriers(self, place: int) -> Sequence[Carrier]:

@@ -116,9 +116,7 @@ class Utterance(NamedTuple):
     @property
     def frame(self) -> Frame:
         """What the carrier means with the values that stand in it."""
-        return Frame(
-            self.carrier.intent, tuple([(name, self.texts[place]) for name, place in self.carrier.slots])
-        )
+        return Frame(self.carrier.intent, tuple([(name, self.texts[place]) for name, place in self.carrier.slots]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

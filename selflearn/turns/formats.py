@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -11,7 +13,17 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from selflearn.errors import DataError, SettingsError
 from selflearn.settings import Source
-from selflearn.turns.mapping import DEFECT, DEFECT_TYPE, RAW_ROW, SOURCE_FILE, Canon, defect, map_columns, shown
+from selflearn.turns.mapping import (
+    DEFECT,
+    DEFECT_TYPE,
+    HELPERS,
+    RAW_ROW,
+    SOURCE_FILE,
+    Canon,
+    defect,
+    map_columns,
+    shown,
+)
 
 _CORRUPT, _DAMAGED = "__corrupt", "__damaged"
 _DAMAGED_CHARACTER = "\ufffd"
@@ -26,10 +38,10 @@ def read_rows(spark: SparkSession, source: Source, paths: Sequence[str], canon: 
     """
     if not paths:
         return nothing(spark, canon)
-    if source.format == "jsonl":
-        return _read_jsonl(spark, source, paths, canon)
-    rows = _read_csv(spark, source, paths) if source.format == "csv" else _read_columnar(spark, source, paths)
-    return map_columns(rows, source.columns, canon) if rows.columns[3:] else nothing(spark, canon)
+    rows = _READERS[source.format](spark, source, paths, canon)
+    if not rows.columns[len(HELPERS) :]:
+        return nothing(spark, canon).unionByName(rows, allowMissingColumns=True)
+    return _settled(map_columns(rows, source.columns, canon))
 
 
 def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
@@ -42,6 +54,16 @@ def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
     return spark.createDataFrame([], StructType([*helpers, *canon.columns]))
 
 
+def _settled(rows: DataFrame) -> DataFrame:
+    """The same rows, whose values are computed once.
+
+    Without the generator Spark would copy the parser, and every expression after it, into each filter and
+    each column that later steps build on them.
+    """
+    values = F.struct(*[name for name in rows.columns if name not in (RAW_ROW, SOURCE_FILE)])
+    return rows.select(RAW_ROW, SOURCE_FILE, F.inline_outer(F.array(values)))
+
+
 def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
     lines = spark.read.text(list(paths))
     raw_row = F.make_valid_utf8("value")
@@ -49,16 +71,11 @@ def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon
         raw_row.alias(RAW_ROW), _file(lines).alias(SOURCE_FILE), (raw_row != F.col("value")).alias(_DAMAGED)
     )
     schema = _json_schema(spark, source, paths, canon)
-    parsed = rows.withColumn("parsed", _parsed(F.col(RAW_ROW), schema))
-    # A generator, because Spark would copy the parser into every filter on a plain column of its result.
-    rows = parsed.select(RAW_ROW, SOURCE_FILE, _DAMAGED, F.inline_outer(F.array("parsed")))
+    rows = rows.withColumn("parsed", _parsed(F.col(RAW_ROW), schema))
     problem = _json_defect(schema)
     if "text" in schema.fieldNames() and "text" not in source.columns:
-        problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("text"))))
-    rows = rows.withColumn(DEFECT, problem).drop(_DAMAGED, _CORRUPT)
-    if not schema.fieldNames():
-        return nothing(spark, canon).unionByName(rows, allowMissingColumns=True)
-    return map_columns(rows, source.columns, canon)
+        problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("parsed")["text"])))
+    return rows.select(RAW_ROW, SOURCE_FILE, problem.alias(DEFECT), "parsed.*").drop(_CORRUPT)
 
 
 def _json_schema(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> StructType:
@@ -94,7 +111,7 @@ def _parsed(line: Column, schema: StructType) -> Column:
 
 def _json_defect(schema: StructType) -> Column:
     """What is wrong with a line as a whole; only lines that failed to parse are asked the costly questions."""
-    line, failed = F.col(RAW_ROW), F.col(_CORRUPT).isNotNull()
+    line, failed = F.col(RAW_ROW), F.col("parsed")[_CORRUPT].isNotNull()
     loose = _parsed(line, StructType([StructField(field.name, StringType()) for field in schema]))
     malformed = defect("malformed_json", line)
     wrong = [
@@ -126,13 +143,13 @@ def _is_one_value(line: Column) -> Column:
 
 def _is_no_json_string(name: str) -> Column:
     """Whether the value, which the parser made text of, is a number, truth value, object or list in the line."""
-    value = F.col(name)
+    value = F.col("parsed")[name]
     may_be = F.substring(value, 1, 1).isin(*"[{-0123456789") | value.isin("true", "false")
     kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant"))
     return may_be & (kind != "STRING")
 
 
-def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
+def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
     """Every column is text unless `raw_schema` says otherwise; quoted values may hold line breaks."""
     reader = (
         spark.read.option("header", True)
@@ -151,19 +168,18 @@ def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str]) -> Data
     return rows.select(raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns)
 
 
-def _read_columnar(spark: SparkSession, source: Source, paths: Sequence[str]) -> DataFrame:
-    if source.format == "delta":
-        tables = [_read_delta(spark, path) for path in paths]
-        rows = tables[0]
-        for table in tables[1:]:
-            rows = rows.unionByName(table, allowMissingColumns=True)
-        return rows
+def _read_parquet(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
     return _with_helpers(spark.read.option("mergeSchema", True).parquet(*paths))
 
 
-def _read_delta(spark: SparkSession, path: str) -> DataFrame:
+def _read_delta(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
+    tables = [_with_helpers(_delta_table(spark, path)) for path in paths]
+    return reduce(lambda rows, table: rows.unionByName(table, allowMissingColumns=True), tables)
+
+
+def _delta_table(spark: SparkSession, path: str) -> DataFrame:
     try:
-        return _with_helpers(spark.read.format("delta").load(path))
+        return spark.read.format("delta").load(path)
     except PySparkException as error:
         if not (error.getCondition() or "").startswith("DELTA_"):
             raise
@@ -171,19 +187,25 @@ def _read_delta(spark: SparkSession, path: str) -> DataFrame:
 
 
 def _with_helpers(rows: DataFrame) -> DataFrame:
-    columns = [F.col(f"`{name}`") for name in rows.columns]
-    raw_row = F.to_json(F.struct(*columns))
-    damaged = [
-        ~F.is_valid_utf8(column)
-        for column, field in zip(columns, rows.schema, strict=True)
-        if isinstance(field.dataType, StringType)
-    ]
-    problem = F.coalesce(
-        F.lit(None).cast(DEFECT_TYPE),
-        *[F.when(bad, defect("invalid_utf8", raw_row)) for bad in damaged],
+    columns = {field.name: F.col(f"`{field.name}`") for field in rows.schema}
+    texts = [columns[field.name] for field in rows.schema if isinstance(field.dataType, StringType)]
+    raw_row = F.to_json(F.struct(*columns.values()))
+    is_damaged = reduce(or_, [~F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts], F.lit(False))
+    return rows.select(
+        raw_row.alias(RAW_ROW),
+        _file(rows).alias(SOURCE_FILE),
+        F.when(is_damaged, defect("invalid_utf8", raw_row)).alias(DEFECT),
+        *columns.values(),
     )
-    return rows.select(raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns)
 
 
 def _file(rows: DataFrame) -> Column:
     return rows.metadataColumn("_metadata")["file_path"]
+
+
+_READERS: dict[str, Callable[[SparkSession, Source, Sequence[str], Canon], DataFrame]] = {
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+    "delta": _read_delta,
+}

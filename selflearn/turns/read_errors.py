@@ -60,7 +60,7 @@ def _explain(message: str) -> DataError | None:
     if value := _BAD_VALUE.search(message):
         return DataError(
             f"a value breaks an expression of `columns`: {value[0].split(' SQLSTATE')[0]}; nothing was written",
-            "use the `try_` form of the function in the expression (try_cast, try_to_timestamp, try_divide, ...): "
-            "it gives null, and the row goes to quarantine where the column is required",
+            "use a form of the function that gives null instead (try_cast, try_to_timestamp, try_divide, get, ...): "
+            "the row then goes to quarantine where the column is required",
         )
     return None
