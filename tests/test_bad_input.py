@@ -188,7 +188,7 @@ def test_a_binary_file_is_quarantined_whole(spark: SparkSession, tmp_path: Path)
 
 def test_a_path_that_leads_nowhere_is_named(spark: SparkSession, tmp_path: Path) -> None:
     for path in ("log.jsonl", "{date}.jsonl", "no/such/folder/*.jsonl"):
-        with pytest.raises(DataError, match="no file matches the source path .*Next: mend `path`|(?s:no file)"):
+        with pytest.raises(DataError, match="no file matches the source path"):
             read_source(spark, Source(path=str(tmp_path / path)), [DAY])
 
 
@@ -240,7 +240,7 @@ def test_a_value_that_breaks_an_expression_is_named(spark: SparkSession, tmp_pat
         columns={"asr_score": "cast(asr_score AS double)"},
         raw_schema="session_id string, ts string, locale string, text string, asr_score string",
     )
-    with pytest.raises(DataError, match="'high'.*try_cast"), clear_read_errors():
+    with pytest.raises(DataError, match=r"'high'.*\n.*try_cast"), clear_read_errors():
         run(spark, source).turns.collect()
 
 

@@ -112,10 +112,14 @@ SEPARABLE = Patterns(
     np.array([104.0, 100.0, 1466.0]),
     np.array([0.0, 0.25, 1.0]),
 )
+RARE = Patterns(
+    np.array([[1, 2, 1, 0], [3, 1, 1, 0]], dtype=np.int8), np.array([29_980.0, 20.0]), np.array([1e-5, 0.5])
+)
 
 
 @settings(max_examples=40)
 @example(SEPARABLE, 1)
+@example(RARE, 1)
 @given(random_patterns, st.integers(1, 4))
 def test_mean_posterior_equals_mean_seed_whatever_the_patterns(patterns: Patterns, steps: int) -> None:
     model = fit("pair", patterns, SIGNALS, steps, ANCHOR)
@@ -124,6 +128,13 @@ def test_mean_posterior_equals_mean_seed_whatever_the_patterns(patterns: Pattern
     mean = patterns.counts @ probabilities(model, patterns) / patterns.n
     assert mean == pytest.approx(patterns.counts @ patterns.seeds / patterns.n, abs=1e-6)
     assert (model.n, model.steps) == (patterns.n, steps)
+
+
+def test_patterns_that_tell_the_seeds_apart_leave_room_for_doubt() -> None:
+    model = fit("pair", SEPARABLE, SIGNALS, 1, ANCHOR)
+    assert 0 < model.slope < 20
+    unseen = model.log_odds(np.array([[0, 0, 1, 1], [0, 0, 1, 2]], dtype=np.int8), np.array([0.5, 0.5]))
+    assert np.abs(unseen).max() < 20
 
 
 @settings(max_examples=40)

@@ -255,9 +255,9 @@ def test_a_launch_set_has_the_utterances_of_turns(spark: SparkSession, tmp_path:
 def test_an_unfit_launch_set_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     good = {"text": "stop", "locale": "en", "intent": "stop"}
     source = write_lines(tmp_path / "launch.jsonl", good, good | {"text": " "}, good | {"intent": None}, "stop")
-    with pytest.raises(DataError, match="3 unfit rows .1 empty_text, 1 malformed_json, 1 missing_intent"):
+    with pytest.raises(DataError, match=r"3 unfit rows \(1 empty_text, 1 malformed_json, 1 missing_intent\)"):
         read_launch_set(spark, source)
     with pytest.raises(DataError, match="no file matches"):
         read_launch_set(spark, Source(path=str(tmp_path / "nowhere.jsonl")))
-    with pytest.raises(SettingsError, match="words: .*there are text, locale, context, intent, slots"):
+    with pytest.raises(SettingsError, match=r"words: .*there are text, locale, context, intent, slots"):
         read_launch_set(spark, source.model_copy(update={"columns": {"words": "text"}}))

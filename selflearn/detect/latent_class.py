@@ -29,6 +29,7 @@ MIN_OBSERVATIONS = 200
 _MIN_CLASS_WEIGHT = 5.0
 _ANCHOR_STRENGTH = 20.0
 _TEMPER_STEPS = 25
+_PULL = 1.0
 _EXPERT_WEIGHT = 0.75
 SEED_FLOOR = 1e-3
 _REACH = 50.0
@@ -80,7 +81,7 @@ class LevelModel:
     def _with_mean(self, patterns: Patterns) -> LevelModel:
         """The same model with the offset at which its mean posterior equals the mean seed."""
         rest = self.log_odds(patterns.levels, patterns.seeds) - self.offset
-        mean = float(np.clip(patterns.counts @ patterns.seeds / patterns.n, SEED_FLOOR, 1 - SEED_FLOOR))
+        mean = float(patterns.counts @ patterns.seeds) / patterns.n
         lowest, highest = -float(rest.max()) - _REACH, -float(rest.min()) + _REACH
 
         def excess(offset: float) -> float:
@@ -163,14 +164,30 @@ def _level_shares(
 
 
 def _temper(total: Floats, patterns: Patterns) -> float:
-    """Slope of a logistic curve through the seeds, by Newton steps on the soft cross-entropy."""
+    """Slope of the logistic curve of `total` through the seeds, by Newton steps on the soft cross-entropy.
+
+    Where a few patterns tell the seeds apart the best slope is endless and whole steps overshoot: a weak pull towards
+    one, and steps that are halved until they lower the loss, keep it in sight.
+    """
     design = np.stack([np.ones_like(total), total], axis=1)
-    coefficients = np.zeros(2)
+
+    def loss(coefficients: Floats) -> float:
+        log_odds = design @ coefficients
+        entropy = patterns.counts @ (np.logaddexp(0, log_odds) - patterns.seeds * log_odds)
+        return float(entropy + _PULL / 2 * (coefficients[1] - 1) ** 2)
+
+    share = float(patterns.counts @ patterns.seeds) / patterns.n
+    coefficients = np.array([np.log(share / (1 - share)), 1.0])
     for _ in range(_TEMPER_STEPS):
         p = _sigmoid(design @ coefficients)
-        gradient = design.T @ (patterns.counts * (patterns.seeds - p))
+        pull = np.array([0.0, _PULL * (coefficients[1] - 1)])
+        gradient = design.T @ (patterns.counts * (patterns.seeds - p)) - pull
         curvature = (design * (patterns.counts * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ design
-        coefficients = coefficients + np.linalg.solve(curvature + 1e-6 * np.eye(2), gradient)
+        step = np.linalg.solve(curvature + np.diag([1e-6, _PULL]), gradient)
+        before = loss(coefficients)
+        while loss(coefficients + step) > before and np.abs(step).max() > 1e-9:
+            step = step / 2
+        coefficients = coefficients + step
     return float(coefficients[1])
 
 

@@ -66,7 +66,7 @@ def goal_prior(window: Window) -> DataFrame:
     return goals.join(F.broadcast(total), "locale").select(
         "locale",
         "goal",
-        F.greatest(F.col("mass") / F.col("total") * (1 - _OTHER_PRIOR), F.lit(_LEAST**2)).alias("prior"),
+        F.greatest(F.try_divide("mass", "total") * (1 - _OTHER_PRIOR), F.lit(_LEAST**2)).alias("prior"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import date
 
 from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,8 +20,9 @@ from selflearn.errors import DataError, InfrastructureError
 from selflearn.lakehouse.log import newest_version, rows_written
 from selflearn.lakehouse.tables import Table
 
-_VIOLATIONS = ("[DELTA_VIOLATE", "[DELTA_NOT_NULL_CONSTRAINT")
 _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
+# Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.
+_VIOLATION = re.compile(r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED)\]\s*(.+(?:\n - .+)*)")
 _PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
 
 
@@ -144,18 +147,14 @@ def _clear_errors(table: Table) -> Iterator[None]:
             f"another run wrote the same part of table {table.name} meanwhile; nothing of this run was written",
             "wait for the other run to end, then run this stage again",
         ) from error
-    except PySparkException as error:
-        if violation := _violation(error):
-            raise DataError(
-                f"rows for table {table.name} break a declared constraint: {violation}",
-                "this is a defect of the stage that wrote them; report it with this message",
-            ) from error
-        raise
-
-
-def _violation(error: Exception) -> str | None:
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line.startswith(_VIOLATIONS)), None)
+    except (PySparkException, Py4JJavaError) as error:
+        violation = _VIOLATION.search(str(error))
+        if violation is None:
+            raise
+        raise DataError(
+            f"rows for table {table.name} break a declared constraint: {' '.join(violation[1].split())}",
+            "this is a defect of the stage that wrote them; report it with this message",
+        ) from error
 
 
 def versions(lake: Lakehouse, tables: Iterable[Table]) -> Mapping[str, int]:

@@ -34,7 +34,8 @@ def load_training_set(path: str | Path, release: str | None = None) -> pd.DataFr
     if wanted not in set(published["release_id"]):
         known = ", ".join(published["release_id"].tail(5))
         raise DataError(f"{path} holds no published release {wanted!r}", f"choose one of: {known}")
-    rows = _table(path, "training_sets").to_pandas(partitions=[("release_id", "=", wanted)])
+    rows = _table(path, "training_sets").to_pandas(filters=[("release_id", "=", wanted)])
+    rows["slots"] = [list(slots) for slots in rows["slots"]]
     return rows.drop(columns="release_id").sort_values("example_id", ignore_index=True)
 
 

@@ -32,7 +32,7 @@ def select_examples(labels: DataFrame, launch: DataFrame | None, settings: Relea
         "slots",
         "is_intent_only",
         "annotated_utterance",
-        F.col("p_correct").alias("weight"),
+        F.round("p_correct", 6).alias("weight"),
         "utterance_id",
         "reason",
     )

@@ -16,10 +16,10 @@ from selflearn.settings import Source
 from selflearn.turns.mapping import (
     DEFECT,
     DEFECT_TYPE,
-    HELPERS,
     RAW_ROW,
     SOURCE_FILE,
     Canon,
+    SourceRows,
     defect,
     map_columns,
     shown,
@@ -30,52 +30,50 @@ _DAMAGED_CHARACTER = "\ufffd"
 
 
 def read_rows(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
-    """Canonical columns of all rows of the files, with the columns `HELPERS`.
+    """Canonical columns of all rows of the files, with `SOURCE_FILE`, `RAW_ROW` and `DEFECT` of each.
 
     Raises:
         SettingsError: `raw_schema` or an expression of `columns` is wrong.
         DataError: the files do not hold what the format says, or lack required columns.
     """
     if not paths:
-        return nothing(spark, canon)
+        return _nothing(spark, canon)
     rows = _READERS[source.format](spark, source, paths, canon)
-    if not rows.columns[len(HELPERS) :]:
-        return nothing(spark, canon).unionByName(rows, allowMissingColumns=True)
-    return _settled(map_columns(rows, source.columns, canon))
+    if rows.names:
+        return _settled(map_columns(rows, source.columns, canon))
+    defects = rows.frame.select(
+        rows.source_file.alias(SOURCE_FILE), rows.raw_row.alias(RAW_ROW), rows.defect.alias(DEFECT)
+    )
+    return _nothing(spark, canon).unionByName(defects, allowMissingColumns=True)
 
 
-def nothing(spark: SparkSession, canon: Canon) -> DataFrame:
-    """No rows, of the right columns."""
-    helpers = [
-        StructField(RAW_ROW, StringType()),
-        StructField(SOURCE_FILE, StringType()),
-        StructField(DEFECT, DEFECT_TYPE),
-    ]
-    return spark.createDataFrame([], StructType([*helpers, *canon.columns]))
+def _nothing(spark: SparkSession, canon: Canon) -> DataFrame:
+    helpers = {SOURCE_FILE: StringType(), RAW_ROW: StringType(), DEFECT: DEFECT_TYPE}
+    fields = [StructField(name, kind) for name, kind in helpers.items()]
+    return spark.createDataFrame([], StructType([*canon.columns, *fields]))
 
 
 def _settled(rows: DataFrame) -> DataFrame:
     """The same rows, whose values are computed once.
 
-    Without the generator Spark would copy the parser, and every expression after it, into each filter and
-    each column that later steps build on them.
+    Without the generator Spark would copy the parser, and every expression after it, into each filter and each
+    column that later steps build on them.
     """
-    values = F.struct(*[name for name in rows.columns if name not in (RAW_ROW, SOURCE_FILE)])
-    return rows.select(RAW_ROW, SOURCE_FILE, F.inline_outer(F.array(values)))
+    return rows.select(F.inline_outer(F.array(F.struct(*rows.columns))))
 
 
-def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
+def _read_jsonl(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> SourceRows:
     lines = spark.read.text(list(paths))
     raw_row = F.make_valid_utf8("value")
     rows = lines.where(F.trim("value") != "").select(
-        raw_row.alias(RAW_ROW), _file(lines).alias(SOURCE_FILE), (raw_row != F.col("value")).alias(_DAMAGED)
+        raw_row.alias(RAW_ROW), _file().alias(SOURCE_FILE), (raw_row != F.col("value")).alias(_DAMAGED)
     )
     schema = _json_schema(spark, source, paths, canon)
-    rows = rows.withColumn("parsed", _parsed(F.col(RAW_ROW), schema))
+    frame = rows.withColumn("parsed", _parsed(F.col(RAW_ROW), schema)).select(*rows.columns, "parsed.*")
     problem = _json_defect(schema)
     if "text" in schema.fieldNames() and "text" not in source.columns:
-        problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("parsed")["text"])))
-    return rows.select(RAW_ROW, SOURCE_FILE, problem.alias(DEFECT), "parsed.*").drop(_CORRUPT)
+        problem = problem.when(_is_no_json_string("text"), defect("wrong_type", shown("text", F.col("text"))))
+    return SourceRows(frame, schema.fieldNames(), F.col(RAW_ROW), F.col(SOURCE_FILE), problem)
 
 
 def _json_schema(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> StructType:
@@ -111,7 +109,7 @@ def _parsed(line: Column, schema: StructType) -> Column:
 
 def _json_defect(schema: StructType) -> Column:
     """What is wrong with a line as a whole; only lines that failed to parse are asked the costly questions."""
-    line, failed = F.col(RAW_ROW), F.col("parsed")[_CORRUPT].isNotNull()
+    line, failed = F.col(RAW_ROW), F.col(_CORRUPT).isNotNull()
     loose = _parsed(line, StructType([StructField(field.name, StringType()) for field in schema]))
     malformed = defect("malformed_json", line)
     wrong = [
@@ -143,13 +141,13 @@ def _is_one_value(line: Column) -> Column:
 
 def _is_no_json_string(name: str) -> Column:
     """Whether the value, which the parser made text of, is a number, truth value, object or list in the line."""
-    value = F.col("parsed")[name]
+    value = F.col(name)
     may_be = F.substring(value, 1, 1).isin(*"[{-0123456789") | value.isin("true", "false")
     kind = F.schema_of_variant(F.try_variant_get(F.try_parse_json(F.col(RAW_ROW)), f"$.{name}", "variant"))
     return may_be & (kind != "STRING")
 
 
-def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
+def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> SourceRows:
     """Every column is text unless `raw_schema` says otherwise; quoted values may hold line breaks."""
     reader = (
         spark.read.option("header", True)
@@ -159,51 +157,54 @@ def _read_csv(spark: SparkSession, source: Source, paths: Sequence[str], canon: 
         .option("columnNameOfCorruptRecord", _CORRUPT)
     )
     schema = _given_schema(source.raw_schema) if source.raw_schema else reader.csv(list(paths)).schema
-    rows = reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())])).csv(list(paths))
-    columns = [F.col(f"`{field.name}`") for field in schema]
-    raw_row = F.coalesce(F.col(_CORRUPT), F.to_json(F.struct(*columns)) if columns else F.lit(""))
-    problem = F.when(F.col(_CORRUPT).isNotNull(), defect("malformed_csv", F.col(_CORRUPT))).when(
+    if not schema.fields:
+        return SourceRows(_nothing(spark, canon), (), F.col(RAW_ROW), F.col(SOURCE_FILE), F.col(DEFECT))
+    frame = reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())])).csv(list(paths))
+    corrupt = F.col(_CORRUPT)
+    raw_row = F.coalesce(corrupt, F.to_json(F.struct(*_columns(schema).values())))
+    problem = F.when(corrupt.isNotNull(), defect("malformed_csv", corrupt)).when(
         raw_row.contains(_DAMAGED_CHARACTER), defect("invalid_utf8", raw_row)
     )
-    return rows.select(raw_row.alias(RAW_ROW), _file(rows).alias(SOURCE_FILE), problem.alias(DEFECT), *columns)
+    return SourceRows(frame, schema.fieldNames(), raw_row, _file(), problem)
 
 
-def _read_parquet(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
-    return _with_helpers(spark.read.option("mergeSchema", True).parquet(*paths))
+def _read_parquet(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> SourceRows:
+    return _columnar(spark.read.option("mergeSchema", True).parquet(*paths))
 
 
-def _read_delta(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> DataFrame:
-    tables = [_with_helpers(_delta_table(spark, path)) for path in paths]
-    return reduce(lambda rows, table: rows.unionByName(table, allowMissingColumns=True), tables)
-
-
-def _delta_table(spark: SparkSession, path: str) -> DataFrame:
+def _read_delta(spark: SparkSession, source: Source, paths: Sequence[str], canon: Canon) -> SourceRows:
+    if len(paths) > 1:
+        raise SettingsError(
+            f"the source path {source.path} leads to {len(paths)} Delta tables",
+            "name one table without `{date}`: each run takes its days from it",
+        )
     try:
-        return spark.read.format("delta").load(path)
+        return _columnar(spark.read.format("delta").load(paths[0]))
     except PySparkException as error:
         if not (error.getCondition() or "").startswith("DELTA_"):
             raise
-        raise DataError(f"{path} is no Delta table that can be read", "mend `path` or `format` of the source") from None
+        raise DataError(
+            f"{paths[0]} is no Delta table that can be read", "mend `path` or `format` of the source"
+        ) from None
 
 
-def _with_helpers(rows: DataFrame) -> DataFrame:
-    columns = {field.name: F.col(f"`{field.name}`") for field in rows.schema}
-    texts = [columns[field.name] for field in rows.schema if isinstance(field.dataType, StringType)]
+def _columnar(frame: DataFrame) -> SourceRows:
+    columns = _columns(frame.schema)
+    texts = [columns[field.name] for field in frame.schema if isinstance(field.dataType, StringType)]
     raw_row = F.to_json(F.struct(*columns.values()))
     is_damaged = reduce(or_, [~F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts], F.lit(False))
-    return rows.select(
-        raw_row.alias(RAW_ROW),
-        _file(rows).alias(SOURCE_FILE),
-        F.when(is_damaged, defect("invalid_utf8", raw_row)).alias(DEFECT),
-        *columns.values(),
-    )
+    return SourceRows(frame, frame.columns, raw_row, _file(), F.when(is_damaged, defect("invalid_utf8", raw_row)))
 
 
-def _file(rows: DataFrame) -> Column:
-    return rows.metadataColumn("_metadata")["file_path"]
+def _file() -> Column:
+    return F.col("_metadata.file_path")
 
 
-_READERS: dict[str, Callable[[SparkSession, Source, Sequence[str], Canon], DataFrame]] = {
+def _columns(schema: StructType) -> dict[str, Column]:
+    return {field.name: F.col(f"`{field.name}`") for field in schema}
+
+
+_READERS: dict[str, Callable[[SparkSession, Source, Sequence[str], Canon], SourceRows]] = {
     "jsonl": _read_jsonl,
     "csv": _read_csv,
     "parquet": _read_parquet,

@@ -34,9 +34,8 @@ from pyspark.sql.types import (
 from selflearn.errors import DataError, SettingsError
 from selflearn.lakehouse.tables import HEARD_TEXT, SLOT
 
-# Prefixed, for the source's own columns stand beside them.
+# What each raw row has besides canonical columns.
 RAW_ROW, SOURCE_FILE, DEFECT = "__raw_row", "__source_file", "__defect"
-HELPERS = (RAW_ROW, SOURCE_FILE, DEFECT)
 
 DEFECT_TYPE = StructType([StructField("reason", StringType()), StructField("value", StringType())])
 SCORED_FRAME = StructType(
@@ -64,6 +63,17 @@ class Canon:
                 for field in self.columns
             ]
         )
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """Rows with the source's own columns, which are `names`; and what is to be known of each row besides."""
+
+    frame: DataFrame
+    names: Sequence[str]
+    raw_row: Column
+    source_file: Column
+    defect: Column
 
 
 def _columns(**kinds: DataType) -> StructType:
@@ -121,41 +131,42 @@ def shown(name: str, value: Column) -> Column:
     return F.concat(F.lit(f"{name}="), value.cast("string"))
 
 
-def map_columns(rows: DataFrame, expressions: Mapping[str, str], canon: Canon) -> DataFrame:
-    """The helper columns and the canonical columns of each row; a value of a wrong type becomes the row's defect.
+def map_columns(rows: SourceRows, expressions: Mapping[str, str], canon: Canon) -> DataFrame:
+    """Canonical columns, raw form, file and defect of each row; a value of a wrong type becomes the row's defect.
 
     Raises:
         SettingsError: an expression is wrong, of an unknown canonical column, or of a type that cannot be used; all
             such mistakes are named.
         DataError: the source has none of the columns that are required and not mapped.
     """
-    available = [name for name in rows.columns if name not in HELPERS]
     wanted = canon.columns.fieldNames()
-    given = {name: F.col(f"`{name}`") for name in wanted if name in available}
+    given = {name: F.col(f"`{name}`") for name in wanted if name in rows.names}
     mistakes = [
         f"{name}: no such canonical column; there are {', '.join(wanted)}" for name in expressions if name not in wanted
     ]
     mapped = {name: _expression(text) for name, text in expressions.items() if name in wanted}
     values, wrong, unusable = _conform_all(rows, {**given, **mapped}, canon)
-    mistakes += [_explained(name, expressions.get(name, name), why, available) for name, why in unusable.items()]
+    mistakes += [_explained(name, expressions.get(name, name), why, rows.names) for name, why in unusable.items()]
     if mistakes:
         listed = "".join(f"\n  - {mistake}" for mistake in mistakes)
         raise SettingsError(
             f"source.columns cannot be used:{listed}",
             "mend each expression named above; where a column is not there every day, declare all in `raw_schema`",
         )
-    _check_required(values, canon, available)
+    _check_required(values, canon, rows.names)
     nothing = {field.name: F.lit(None).cast(field.dataType) for field in canon.columns}
-    return rows.select(
-        RAW_ROW,
-        SOURCE_FILE,
-        F.coalesce(F.col(DEFECT), *wrong).alias(DEFECT),
+    # Last what is made of many columns: Spark copies what it knows of an expression for each column that is renamed
+    # after it, twice as often with each.
+    return rows.frame.select(
         *[values.get(name, nothing[name]).alias(name) for name in wanted],
+        rows.source_file.alias(SOURCE_FILE),
+        rows.raw_row.alias(RAW_ROW),
+        F.coalesce(rows.defect, *wrong).alias(DEFECT),
     )
 
 
 def _conform_all(
-    rows: DataFrame, columns: Mapping[str, Column | str], canon: Canon
+    rows: SourceRows, columns: Mapping[str, Column | str], canon: Canon
 ) -> tuple[dict[str, Column], list[Column], dict[str, str]]:
     """Per column its value of the canonical type, the defects such values can have, and why a column is unusable."""
     values: dict[str, Column] = {}
@@ -185,7 +196,7 @@ def _expression(text: str) -> Column | str:
         return _reason(error)
 
 
-def _kinds(rows: DataFrame, columns: Mapping[str, Column | str]) -> dict[str, DataType | str]:
+def _kinds(rows: SourceRows, columns: Mapping[str, Column | str]) -> dict[str, DataType | str]:
     """Type of each column over the rows, or why it has none."""
     sound = {name: column for name, column in columns.items() if not isinstance(column, str)}
     try:
@@ -195,7 +206,7 @@ def _kinds(rows: DataFrame, columns: Mapping[str, Column | str]) -> dict[str, Da
         return {name: _kind(rows, name, column) for name, column in columns.items()}
 
 
-def _kind(rows: DataFrame, name: str, column: Column | str) -> DataType | str:
+def _kind(rows: SourceRows, name: str, column: Column | str) -> DataType | str:
     if isinstance(column, str):
         return column
     try:
@@ -204,10 +215,10 @@ def _kind(rows: DataFrame, name: str, column: Column | str) -> DataType | str:
         return _reason(error)
 
 
-def _select(rows: DataFrame, columns: Mapping[str, Column]) -> DataFrame:
-    # The raw row and the nesting make Spark refuse aggregates and generators, which would change the rows.
+def _select(rows: SourceRows, columns: Mapping[str, Column]) -> DataFrame:
+    # The file and the nesting make Spark refuse aggregates and generators, which would change the rows.
     fields = F.struct(F.lit(0), *[column.alias(name) for name, column in columns.items()]).alias("fields")
-    return rows.select(RAW_ROW, fields).select("fields.*")
+    return rows.frame.select(rows.source_file.alias("file"), fields).select("fields.*")
 
 
 def _conformed(value: Column, have: DataType, want: DataType) -> Column | None:
