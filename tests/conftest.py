@@ -23,6 +23,9 @@ TINY = {
     "spark.sql.shuffle.partitions": "2",
     # Tests run little code for long: the quick compiler alone saves more than the thorough one.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    # A few hundred rows are read faster than code for them is compiled.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
 

@@ -33,10 +33,15 @@ def count_patterns(levelled: DataFrame, model: str) -> DataFrame:
     """Counted level patterns per day, columns of `tables.LEVEL_PATTERNS`; `levelled` has `levels` and `seed`."""
     return (
         levelled.groupBy("turn_date", F.array_join("levels", "").alias("pattern"))
-        .agg(F.count(F.lit(1)).alias("n"), F.sum("seed").alias("seed_sum"))
+        .agg(F.count(F.lit(1)).alias("n"), _exact_sum("seed").alias("seed_sum"))
         .withColumn("model", F.lit(model))
         .select(*tables.LEVEL_PATTERNS.schema.fieldNames())
     )
+
+
+def _exact_sum(column: str) -> Column:
+    """Sum in billionths, which does not depend on the order of the rows: the same rows, the same model."""
+    return F.sum(F.round(F.col(column) * 1e9).cast("long")) / 1e9
 
 
 def fit_daily(
