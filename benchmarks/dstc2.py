@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import print_figures, write_scores
 from deltalake import DeltaTable
-from dstc2_log import items_of_goal, read_rows, turn_id, write_log
 from pyspark.sql import SparkSession
 
+from common import print_figures, write_scores
+from dstc2_log import items_of_goal, read_rows, turn_id, write_log
 from selflearn.evaluate import score_labels, score_pairs
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import LEARNING, MINING, STAGES, Stage, day_range, run_pipeline

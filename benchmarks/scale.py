@@ -17,9 +17,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from common import print_figures, write_scores
 from pyspark.sql import SparkSession
 
+from common import print_figures, write_scores
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration

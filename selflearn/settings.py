@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from selflearn.errors import SettingsError
 
 USER_KEY_VARIABLE = "SELFLEARN_USER_KEY"
 USER_KEY_FILE_VARIABLE = "SELFLEARN_USER_KEY_FILE"
 _MIN_USER_KEY_LENGTH = 16
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class _Section(BaseModel):
@@ -26,7 +28,8 @@ class Source(_Section):
     """Where rows come from and how their columns become canonical columns."""
 
     path: str = Field(
-        description="file, folder or glob; `{date}` stands for the day (YYYY-MM-DD), so that a run reads only its days"
+        min_length=1,
+        description="file, folder or glob; `{date}` stands for the day (YYYY-MM-DD), so that a run reads only its days",
     )
     format: Literal["jsonl", "csv", "parquet", "delta"] = "jsonl"
     columns: dict[str, str] = Field(
@@ -47,13 +50,17 @@ class Turns(_Section):
     locales: tuple[str, ...] | None = Field(
         default=None, description="locales to accept; left out: any well-formed language tag"
     )
-    max_text_length: int = Field(default=2_000, ge=1, description="characters; a longer text is quarantined")
-    session_gap_minutes: float = Field(default=30, gt=0, description="inactivity that ends a session without an id")
-    max_session_hours: float = Field(
+    max_text_length: StrictInt = Field(default=2_000, ge=1, description="characters; a longer text is quarantined")
+    session_gap_minutes: StrictFloat = Field(
+        default=30, gt=0, description="inactivity that ends a session without an id"
+    )
+    max_session_hours: StrictFloat = Field(
         default=6, gt=0, le=24, description="how far beyond midnight a session is followed"
     )
-    future_tolerance_minutes: float = Field(default=10, ge=0, description="clock skew allowed before `future_time`")
-    max_quarantined_share: float = Field(
+    future_tolerance_minutes: StrictFloat = Field(
+        default=10, ge=0, description="clock skew allowed before `future_time`"
+    )
+    max_quarantined_share: StrictFloat = Field(
         default=0.05,
         ge=0,
         le=1,
@@ -65,44 +72,46 @@ class Turns(_Section):
 class Detect(_Section):
     """Rephrase detection."""
 
-    max_turns: int = Field(default=5, ge=1, le=20, description="how many later turns of the session are compared")
-    max_gap_minutes: float = Field(default=5, gt=0, description="longest time between the two turns of a pair")
-    max_turns_per_session: int = Field(
+    max_turns: StrictInt = Field(default=5, ge=1, le=20, description="how many later turns of the session are compared")
+    max_gap_minutes: StrictFloat = Field(default=5, gt=0, description="longest time between the two turns of a pair")
+    max_turns_per_session: StrictInt = Field(
         default=2_000,
         ge=2,
-        description="turns of one session and day that are compared; the rest is counted only",
+        description="turns of one session and day that are compared; how many more there were is in the metrics",
     )
-    window_days: int = Field(default=28, ge=1, description="days of counted level patterns that a day's model sees")
-    steps: int = Field(default=1, ge=1, le=20, description="latent-class steps from the seed")
+    window_days: StrictInt = Field(
+        default=28, ge=1, description="days of counted level patterns that a day's model sees"
+    )
+    steps: StrictInt = Field(default=1, ge=1, le=20, description="latent-class steps from the seed")
     model: Path | None = Field(default=None, description="a saved detector to use as it is, instead of fitting")
 
 
 class Graph(_Section):
     """Evidence window and the pool of sources that gives an utterance its goal."""
 
-    window_days: int = Field(default=90, ge=1, description="days of evidence that count")
-    half_life_days: float = Field(default=30, gt=0, description="age at which a day's evidence counts half")
-    min_pair_probability: float = Field(default=0.1, ge=0, le=1, description="pairs below it carry no message")
-    max_candidate_goals: int = Field(default=8, ge=2, description="candidate goals kept per utterance")
-    max_turns_per_user: int = Field(
+    window_days: StrictInt = Field(default=90, ge=1, description="days of evidence that count")
+    half_life_days: StrictFloat = Field(default=30, gt=0, description="age at which a day's evidence counts half")
+    min_pair_probability: StrictFloat = Field(default=0.1, ge=0, le=1, description="pairs below it carry no message")
+    max_candidate_goals: StrictInt = Field(default=8, ge=2, description="candidate goals kept per utterance")
+    max_turns_per_user: StrictInt = Field(
         default=1_000,
         ge=1,
-        description="turns of one user and day that count as evidence; the rest is counted only",
+        description="turns of one user and day that count as evidence; how many more there were is in the metrics",
     )
 
 
 class Labels(_Section):
     """Which posteriors become weak labels."""
 
-    threshold: float = Field(default=0.85, gt=0, lt=1, description="least p_correct of an emitted label")
-    min_users: int = Field(default=2, ge=1, description="least people behind a label or its neighbourhood")
+    threshold: StrictFloat = Field(default=0.85, gt=0, lt=1, description="least p_correct of an emitted label")
+    min_users: StrictInt = Field(default=2, ge=1, description="least people behind a label or its neighbourhood")
 
 
 class Release(_Section):
     """What goes into a training set."""
 
-    max_per_goal: int = Field(default=200, ge=1, description="mined examples per locale and intent")
-    confirmed_share: float = Field(
+    max_per_goal: StrictInt = Field(default=200, ge=1, description="mined examples per locale and intent")
+    confirmed_share: StrictFloat = Field(
         default=1.0, ge=0, description="confirmed examples per new example, to keep the balance"
     )
 
@@ -110,7 +119,7 @@ class Release(_Section):
 class Settings(_Section):
     """All of a deployment's settings."""
 
-    lake: str = Field(description="folder (or object-store address) of the Delta tables")
+    lake: str = Field(min_length=1, description="folder (or object-store address) of the Delta tables")
     source: Source
     launch: Source | None = Field(default=None, description="sentences the deployed NLU was trained on")
     turns: Turns = Turns()
@@ -127,8 +136,14 @@ class Settings(_Section):
         return value
 
     def fingerprint(self) -> str:
-        """First 12 hex digits of the SHA-256 of everything but where the tables and logs lie."""
-        content = self.model_dump(mode="json", exclude={"lake": True, "source": {"path"}, "launch": {"path"}})
+        """First 12 hex digits of the SHA-256 of everything but where tables, logs and a pinned detector lie.
+
+        A pinned detector counts by its content.
+        """
+        places: dict[str, Any] = {"lake": True, "source": {"path"}, "launch": {"path"}, "detect": {"model"}}
+        content = self.model_dump(mode="json", exclude=places)
+        if self.detect.model and self.detect.model.is_file():
+            content["pinned"] = hashlib.sha256(self.detect.model.read_bytes()).hexdigest()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -139,15 +154,16 @@ def load_settings(path: Path) -> Settings:
         SettingsError: the file is missing, not YAML, or has mistakes (all of them are named).
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = yaml.load(file, _UniqueKeys)
     except FileNotFoundError:
         raise SettingsError(
             f"settings file {path} does not exist",
             "write one (see README, 'Mining your own logs') or give --settings",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise SettingsError(f"settings file {path} cannot be read: {reason}", "mend the YAML at that place") from None
+        raise SettingsError(f"settings file {path} cannot be read: {reason}", "mend it at that place") from None
     return _anchored(parse_settings(content, str(path)), path.parent.absolute())
 
 
@@ -187,6 +203,18 @@ def read_user_key() -> bytes:
     return key.encode()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _describe(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "(top)"
     message = str(detail["msg"]).removeprefix("Value error, ")
@@ -199,7 +227,7 @@ def _describe(detail: Any) -> str:
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
     def anchor(path: str) -> str:
-        return path if "://" in path or Path(path).is_absolute() else str(folder / path)
+        return path if _ADDRESS.match(path) else str(folder / Path(path).expanduser())
 
     def source(given: Source) -> Source:
         return given.model_copy(update={"path": anchor(given.path)})

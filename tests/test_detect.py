@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from plain_pairs import Row, compare
 from selflearn.detect import (
     FRICTION_SIGNALS,
     PAIR_SIGNALS,
@@ -29,16 +29,7 @@ from selflearn.detect import (
     turn_levels,
 )
 from selflearn.detect.friction import level
-from selflearn.detect.signals import (
-    PAIR_SIGNAL_NAMES,
-    ComparableTurn,
-    compare,
-    goal_probabilities,
-    goal_values,
-    levels,
-    text_weights,
-    value_probabilities,
-)
+from selflearn.detect.signals import PAIR_SIGNAL_NAMES, levels
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
@@ -53,8 +44,6 @@ SETTINGS = Detect(max_turns=3, max_gap_minutes=2, max_turns_per_session=9)
 
 HAPPENED = [k for k, signal in enumerate(FRICTION_SIGNALS) if signal.group == "outcome"]
 FLAGS = ("fallback", "error", "cancelled", "completed", "barge_in")
-
-Row = dict[str, Any]
 
 
 def a_turn(rng: Random, session: str, index: int, at: float) -> Row:
@@ -117,29 +106,18 @@ def small_batches(spark: SparkSession) -> Iterator[None]:
     spark.conf.set(name, str(before))
 
 
-def prepared(row: Row) -> ComparableTurn:
-    heard = [(text.casefold(), score) for text, score in row["text_alternatives"] or ()]
-    heard = heard or [(row["normalised_text"], 0.0)]
-    score = 1.0 if row["nlu_score"] is None else row["nlu_score"]
-    readings = row["nlu_alternatives"] or ([(row["goal"], score)] if row["goal"] else [])
-    goals = goal_probabilities([goal for goal, _ in readings], [score for _, score in readings])
-    return ComparableTurn(
-        texts=tuple(text for text, _ in heard),
-        text_weights=text_weights([score for _, score in heard]),
-        top_goal=row["goal"],
-        top_values=frozenset(goal_values(row["goal"])) if row["goal"] else frozenset(),
-        goal_probabilities=goals,
-        value_probabilities=value_probabilities(goals),
-        at=(row["ts"] - datetime(1970, 1, 1)).total_seconds(),
-        context=row["context"],
-        prompt=row["prompt"],
-        confidence=math.nan if row["nlu_score"] is None else row["nlu_score"],
-        recognition=math.nan if row["asr_score"] is None else row["asr_score"],
-        unread=bool(row["fallback"]) or row["goal"] is None,
-        trouble=bool(row["error"] or row["cancelled"] or row["feedback"] == -1),
-        completed=row["completed"],
-        barge_in=row["barge_in"],
-    )
+def prepared(row: Row) -> Row:
+    heard, readings = row["text_alternatives"], row["nlu_alternatives"]
+    return {
+        **row,
+        "texts": [text for text, _ in heard] if heard else heard,
+        "text_scores": [score for _, score in heard] if heard else heard,
+        "goals": [goal for goal, _ in readings] if readings else readings,
+        "goal_scores": [score for _, score in readings] if readings else readings,
+        "at": (row["ts"] - datetime(1970, 1, 1)) // timedelta(microseconds=1),
+        "fallback": bool(row["fallback"]),
+        "trouble": bool(row["error"] or row["cancelled"] or row["feedback"] == -1),
+    }
 
 
 def compared(rows: list[Row], settings: Detect) -> dict[tuple[str, str], tuple[list[float], float]]:
@@ -155,7 +133,7 @@ def compared(rows: list[Row], settings: Detect) -> dict[tuple[str, str], tuple[l
                 gap = target["ts"] - source["ts"]
                 if 0 < j - i <= settings.max_turns and gap <= timedelta(minutes=settings.max_gap_minutes):
                     signals, seed = compare(prepared(source), prepared(target), j - i)
-                    pairs[source["turn_id"], target["turn_id"]] = signals, seed
+                    pairs[source["turn_id"], target["turn_id"]] = list(signals.values()), seed
     return pairs
 
 

@@ -130,9 +130,9 @@ def test_launch_sentences_win_and_weigh_one(examples: list[Row], labels: list[Ro
         assert found["annotated_utterance"] == row["text"]
     p_correct = {row["utterance_id"]: row["p_correct"] for row in labels}
     mined = [row for row in examples if row["origin"] != "launch"]
-    assert {row["utterance_id"]: row["weight"] for row in mined} == {
-        row["utterance_id"]: p_correct[row["utterance_id"]] for row in mined
-    }
+    assert {row["utterance_id"]: row["weight"] for row in mined} == pytest.approx(
+        {row["utterance_id"]: p_correct[row["utterance_id"]] for row in mined}
+    )
 
 
 def test_caps_hold_and_what_is_new_comes_first(examples: list[Row]) -> None:

@@ -61,6 +61,12 @@ def test_all_mistakes_of_a_file_are_named_in_one_error(tmp_path: Path) -> None:
         ("lake: lake\n", "has 1 mistake:\n  - source: required, but missing"),
         ("lake: lake\nsource: {}\n", "source.path: required, but missing"),
         ("lake: lake\nsource: {path: p}\nlabels: {threshold: .nan}\n", "labels.threshold"),
+        ("lake: lake\nsource: {path: p}\nlake: other\n", "key 'lake' stands twice"),
+        ("lake: ''\nsource: {path: p}\n", "lake: String should have at least 1 character"),
+        (
+            "lake: lake\nsource: {path: p}\nlabels: {min_users: yes}\n",
+            "labels.min_users: Input should be a valid integer",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, content: str, complaint: str) -> None:
@@ -95,11 +101,13 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_absolute_paths_and_object_stores_stay_as_they_are(tmp_path: Path) -> None:
-    content = {"lake": "s3a://bucket/lake", "source": {"path": "/logs/{date}"}}
+    content = {"lake": "s3a://bucket/lake", "source": {"path": "/logs/{date}"}, "launch": {"path": "file:/launch"}}
     settings = load_settings(written(tmp_path, content))
     assert settings.lake == "s3a://bucket/lake"
     assert settings.source.path == "/logs/{date}"
-    assert settings.launch is None
+    assert settings.launch is not None
+    assert settings.launch.path == "file:/launch"
+    assert load_settings(written(tmp_path, content | {"lake": "~/lake"})).lake == str(Path.home() / "lake")
     assert settings.detect.model is None
 
 
@@ -131,6 +139,11 @@ def test_fingerprint_is_of_what_changes_results_not_of_where_things_lie(tmp_path
         launch,
     }
     assert len(different - {fingerprint}) == 5
+    pinned = given(detect={"model": str(tmp_path / "detector.json")})
+    (tmp_path / "detector.json").write_text("{}")
+    before = pinned.fingerprint()
+    (tmp_path / "detector.json").write_text("[]")
+    assert len({fingerprint, before, pinned.fingerprint()}) == 3
 
 
 def test_user_key_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

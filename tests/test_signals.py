@@ -9,20 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selflearn.detect.signals import (
-    PAIR_SIGNAL_NAMES,
-    PAIR_SIGNALS,
-    ComparableTurn,
-    compare,
-    goal_probabilities,
-    goal_values,
-    levels,
-    text_weights,
-    value_probabilities,
-)
+from plain_pairs import Row, as_table, considered, friction
+from plain_pairs import compare as plain_compare
+from selflearn.detect.columns import TurnColumns, turn_columns
+from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, levels
+from selflearn.detect.similarity import compare
 
 NAN = math.nan
 CITIES = ("paris", "berlin", "東京", "القاهرة")
@@ -33,34 +27,38 @@ def goal(intent: str, **slots: str) -> str:
     return json.dumps({"intent": intent, "slots": pairs}, ensure_ascii=False, separators=(",", ":"))
 
 
-def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None, **fields: Any) -> ComparableTurn:
+def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None, **fields: Any) -> Row:
     """A turn with its n-best texts, and its readings best first."""
-    texts = (text,) if isinstance(text, str) else tuple(text)
-    readings = dict(readings or {})
-    top = next(iter(readings), None)
+    texts = [text] if isinstance(text, str) else list(text)
+    top = next(iter(readings or ()), None)
     known = {
+        "normalised_text": texts[0] if texts else "",
         "texts": texts,
-        "text_weights": text_weights([0.0] * len(texts)),
-        "top_goal": top,
-        "top_values": frozenset(goal_values(top)) if top else frozenset(),
-        "goal_probabilities": readings,
-        "value_probabilities": value_probabilities(readings),
-        "at": 0.0,
+        "text_scores": [0.0] * len(texts),
+        "goal": top,
+        "goals": list(readings or ()),
+        "goal_scores": list((readings or {}).values()),
+        "at": 0,
         "context": "",
         "prompt": None,
-        "confidence": readings[top] if top else NAN,
-        "recognition": NAN,
-        "unread": top is None,
+        "nlu_score": readings[top] if readings and top else None,
+        "asr_score": None,
+        "fallback": False,
         "trouble": False,
         "completed": None,
         "barge_in": None,
     }
-    return ComparableTurn(**known | fields)
+    return known | fields
 
 
-def named(source: ComparableTurn, target: ComparableTurn, distance: int = 1) -> dict[str, float]:
-    signals, seed = compare(source, target, distance)
-    return dict(zip(PAIR_SIGNAL_NAMES, signals, strict=True)) | {"seed": seed}
+def columns(*turns: Row) -> TurnColumns:
+    return turn_columns(as_table(list(turns)))
+
+
+def named(source: Row, target: Row, distance: int = 1) -> dict[str, float]:
+    ends = np.array([0]), np.array([1])
+    signals, seeds = compare(columns(source, target), *ends, np.array([distance]))
+    return dict(zip(PAIR_SIGNAL_NAMES, map(float, signals[0]), strict=True)) | {"seed": float(seeds[0])}
 
 
 def level_of(name: str, value: float) -> int:
@@ -71,12 +69,12 @@ def level_of(name: str, value: float) -> int:
 MISHEARD = turn(
     ["weather in perish", "weather in paris"],
     {goal("weather", city="perish"): 0.45, goal("weather", city="paris"): 0.35},
-    recognition=0.5,
+    asr_score=0.5,
 )
-SAID_AGAIN = turn("the weather in paris please", {goal("weather", city="paris"): 0.95}, at=6.0, recognition=0.9)
-UNDERSTOOD = turn("weather in paris", {goal("weather", city="paris"): 0.97}, recognition=0.95)
-VALUE_CHANGE = turn("weather in berlin", {goal("weather", city="berlin"): 0.97}, at=6.0, recognition=0.95)
-TOPIC_SWITCH = turn("play some jazz", {goal("play", genre="jazz"): 0.97}, at=6.0, recognition=0.95)
+SAID_AGAIN = turn("the weather in paris please", {goal("weather", city="paris"): 0.95}, at=6_000_000, asr_score=0.9)
+UNDERSTOOD = turn("weather in paris", {goal("weather", city="paris"): 0.97}, asr_score=0.95)
+VALUE_CHANGE = turn("weather in berlin", {goal("weather", city="berlin"): 0.97}, at=6_000_000, asr_score=0.95)
+TOPIC_SWITCH = turn("play some jazz", {goal("play", genre="jazz"): 0.97}, at=6_000_000, asr_score=0.95)
 
 
 def test_a_rephrase_after_a_failure_scores_above_a_value_change_and_a_topic_switch() -> None:
@@ -103,11 +101,11 @@ def test_what_was_read_right_already_is_neither_heard_again_nor_confirmed() -> N
 
 def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
     again = turn("weather in paris", {goal("weather", city="paris"): 1.0})
-    sure = turn("weather in paris", {goal("weather", city="paris"): 1.0}, recognition=1.0)
+    sure = turn("weather in paris", {goal("weather", city="paris"): 1.0}, asr_score=1.0)
     assert named(sure, again)["seed"] == 0
-    for trouble in ({"trouble": True}, {"completed": False}, {"unread": True}):
-        source = turn("weather in paris", {goal("weather", city="paris"): 1.0}, recognition=1.0, **trouble)
-        assert source.heuristic_friction() == pytest.approx(0.9)
+    for trouble in ({"trouble": True}, {"completed": False}, {"fallback": True}):
+        source = turn("weather in paris", {goal("weather", city="paris"): 1.0}, asr_score=1.0, **trouble)
+        assert columns(source).heuristic_friction()[0] == pytest.approx(0.9)
         assert named(source, again)["seed"] > named(sure, again)["seed"]
 
 
@@ -135,7 +133,7 @@ def test_similarity_needs_neither_spaces_nor_an_alphabet(text: str, close: str, 
 
 
 def test_the_n_best_list_counts_by_its_best_pair_and_by_what_is_expected() -> None:
-    source = turn(["play chess", "play jazz"], text_weights=text_weights([math.log(3), 0.0]))
+    source = turn(["play chess", "play jazz"], text_scores=[math.log(3), 0.0])
     signals = named(source, turn("play jazz"))
     alone = named(turn("play chess"), turn("play jazz"))["text_similarity"]
     assert signals["text_similarity"] == 1
@@ -149,8 +147,8 @@ def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
         "source_confidence", "source_recognition", "source_completed", "value_again", "values_shared",
         "value_contradicts", "value_heard", "alternative_confirmed", "prompt_repeated", "source_interrupted",
     }  # fmt: skip
-    unscored = turn("hello there", {goal("greet"): 1.0}, confidence=NAN)
-    assert unscored.heuristic_friction() == 0
+    unscored = turn("hello there", {goal("greet"): 1.0}, nlu_score=None)
+    assert columns(unscored).heuristic_friction()[0] == 0
 
 
 def test_the_same_prompt_again_is_seen_only_where_there_is_a_prompt() -> None:
@@ -184,13 +182,22 @@ def test_levels_equal_counting_the_edges_reached(rows: list[list[float]]) -> Non
     assert levels(matrix, PAIR_SIGNALS).tolist() == expected
 
 
-@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=10))
+@given(st.lists(st.floats(-700, 700), min_size=1, max_size=10))
 def test_text_weights_are_probabilities_in_the_order_of_the_scores(scores: list[float]) -> None:
-    weights = text_weights(scores)
+    texts = [f"text {k}" for k in range(len(scores))]
+    weights = columns(turn(texts, text_scores=scores)).text_weights
     assert weights.sum() == pytest.approx(1)
     assert weights.min() >= 0
     assert weights[int(np.argmax(scores))] == weights.max()
-    assert text_weights([*scores, None]).tolist() == [1 / (len(scores) + 1)] * (len(scores) + 1)
+    unknown = columns(turn(texts, text_scores=[None, *scores[1:]])).text_weights
+    assert unknown == pytest.approx(np.full(len(scores), 1 / len(scores)))
+
+
+def test_blank_texts_are_no_texts_and_without_any_the_normalised_one_counts() -> None:
+    found = columns(turn([" ", "Play"], text_scores=[3.0, 0.0]), turn([], normalised_text="stop"), turn(["x"] * 12))
+    assert np.diff(found.text_offsets).tolist() == [1, 1, 10]
+    assert found.texts[found.text_codes[:2]].tolist() == ["play", "stop"]
+    assert found.text_weights[:2].tolist() == [1, 1]
 
 
 goals = st.builds(
@@ -198,49 +205,40 @@ goals = st.builds(
     st.sampled_from(["weather", "traffic"]),
     st.sampled_from((None, *CITIES)),
 )
+scores = st.none() | st.floats(-2, 2)
 
 
-@given(st.dictionaries(goals, st.floats(0, 1e6), max_size=6))
-def test_probabilities_of_goals_and_values_sum_to_one_at_most(scores: dict[str, float]) -> None:
-    probabilities = goal_probabilities(list(scores), list(scores.values()))
-    assert set(probabilities) == set(scores)
-    assert all(0 <= p <= 1 for p in probabilities.values())
-    assert sum(probabilities.values()) <= 1 + 1e-9
-    if sum(scores.values()) <= 1:
-        assert probabilities == scores
-    values = value_probabilities(probabilities)
-    for city in CITIES:
-        held = sum(p for g, p in probabilities.items() if ("city", city) in goal_values(g))
-        assert values.get(("city", city), 0.0) == pytest.approx(held)
-
-
-@pytest.mark.parametrize("scores", [[None, None], [0.7, None], [-0.1, -2.3], [-1.0, 0.5], [0.0, 0.0]])
-def test_alternatives_without_a_probability_stop_nothing(scores: list[float | None]) -> None:
-    readings = goal_probabilities([goal("weather", city="paris"), goal("weather", city="berlin")], scores)
-    assert all(0 <= p <= 1 for p in readings.values())
+@given(st.dictionaries(goals, scores, max_size=6))
+def test_probabilities_of_values_sum_those_of_the_goals_that_hold_them(readings: dict[str, float | None]) -> None:
     asked = turn("weather", readings)
-    assert 0 <= named(asked, asked)["seed"] <= 1
+    found = columns(asked).values
+    assert (found.probabilities >= 0).all()
+    assert (found.probabilities <= 1 + 1e-9).all()
+    held = {city: [p for g, p in considered(asked).items() if city in g] for city in CITIES}
+    assert sorted(found.probabilities) == pytest.approx(sorted(sum(p) for p in held.values() if p))
+    top = next(iter(readings), "")
+    assert found.on_top.sum() == sum(city in top for city in CITIES)
 
 
-unit = st.floats(0, 1)
 maybe = st.none() | st.booleans()
+unit = st.none() | st.floats(0, 1)
 turns = st.builds(
-    lambda texts, scores, readings, fields: turn(
-        texts,
-        goal_probabilities(list(readings), list(readings.values())),
-        **fields | {"text_weights": text_weights([*scores, *[0.0] * len(texts)][: len(texts)])},
+    lambda texts, text_scores, readings, fields: turn(
+        texts, readings, text_scores=[*text_scores, *[0.0] * len(texts)][: len(texts)], **fields
     ),
-    st.lists(st.text(min_size=1), min_size=1, max_size=3),
+    st.lists(st.sampled_from(["", " "]) | st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
     st.lists(st.none() | st.floats(-50, 50), max_size=3),
-    st.dictionaries(goals, unit, max_size=4),
+    st.dictionaries(goals, scores, max_size=4),
     st.fixed_dictionaries(
         {
-            "at": st.floats(0, 1e10),
+            "normalised_text": st.sampled_from(["weather in paris", "東京の天気", "p"]),
+            "at": st.integers(0, 10**15),
             "context": st.sampled_from(["", "city?"]),
             "prompt": st.sampled_from([None, "which city?"]),
-            "confidence": unit | st.just(NAN),
-            "recognition": unit | st.just(NAN),
-            "unread": st.booleans(),
+            "goal": st.none() | goals,
+            "nlu_score": unit,
+            "asr_score": unit,
+            "fallback": st.booleans(),
             "trouble": st.booleans(),
             "completed": maybe,
             "barge_in": maybe,
@@ -249,15 +247,17 @@ turns = st.builds(
 )
 
 
-@given(turns, turns, st.integers(1, 20))
-def test_any_two_turns_have_a_seed_between_zero_and_one_and_every_signal(
-    source: ComparableTurn, target: ComparableTurn, distance: int
-) -> None:
-    signals = named(source, target, distance)
-    assert 0 <= signals.pop("seed") <= 1
-    assert tuple(signals) == PAIR_SIGNAL_NAMES
-    assert signals["distance"] == distance
-    assert signals["gap"] == target.at - source.at
-    for name in set(PAIR_SIGNAL_NAMES) - {"distance", "gap", "prompt_repeated"}:
-        assert math.isnan(signals[name]) or -1e-12 <= signals[name] <= 1 + 1e-12
-    assert named(target, source)["text_similarity"] == signals["text_similarity"]
+@settings(max_examples=50)
+@given(st.lists(turns, min_size=2, max_size=4))
+def test_many_pairs_at_once_equal_one_pair_at_a_time(rows: list[Row]) -> None:
+    ends = [(i, j) for i in range(len(rows)) for j in range(len(rows)) if i != j]
+    source, target = np.array(ends).T
+    signals, seeds = compare(columns(*rows), source, target, np.abs(target - source))
+    for k, (i, j) in enumerate(ends):
+        expected, seed = plain_compare(rows[i], rows[j], abs(j - i))
+        assert tuple(expected) == PAIR_SIGNAL_NAMES
+        np.testing.assert_allclose(signals[k], list(expected.values()), rtol=0, atol=1e-9)
+        assert 0 <= seeds[k] <= 1
+        assert seeds[k] == pytest.approx(seed, abs=1e-9)
+    for found, row in zip(columns(*rows).heuristic_friction(), rows, strict=True):
+        assert found == pytest.approx(friction(row))

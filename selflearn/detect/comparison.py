@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.detect.signals import (
-    PAIR_SIGNALS,
-    ComparableTurn,
-    compare,
-    goal_probabilities,
-    goal_values,
-    levels,
-    text_weights,
-    value_probabilities,
-)
+from selflearn.detect.columns import TurnColumns, turn_columns
+from selflearn.detect.ragged import Floats, Ints
+from selflearn.detect.signals import PAIR_SIGNALS, levels
+from selflearn.detect.similarity import compare
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
-_MAX_TEXTS = 10
+_PAIRS_AT_ONCE = 20_000
 
 
 def compare_turns(turns: DataFrame, settings: Detect) -> DataFrame:
@@ -39,6 +30,9 @@ def compare_turns(turns: DataFrame, settings: Detect) -> DataFrame:
         F.col("session_id"),
         F.col("turn_index"),
         F.col("turn_id"),
+        F.col("user_id"),
+        F.col("locale"),
+        F.col("utterance_id"),
         F.unix_micros("ts").alias("at"),
         F.col("context"),
         F.col("prompt"),
@@ -69,97 +63,60 @@ def compare_turns(turns: DataFrame, settings: Detect) -> DataFrame:
 
 
 def _comparing(settings: Detect) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    max_turns, max_gap = settings.max_turns, settings.max_gap_minutes * 60
-
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        session: str | None = None
-        earlier: deque[tuple[dict[str, Any], ComparableTurn]] = deque(maxlen=max_turns)
+        tail: pa.Table | None = None
         for batch in batches:
-            pairs = _Pairs()
-            for row in batch.to_pylist():
-                if row["session_id"] != session:
-                    session = row["session_id"]
-                    earlier.clear()
-                turn = _prepare(row)
-                for source_row, source in earlier:
-                    if turn.at - source.at <= max_gap:
-                        distance = row["turn_index"] - source_row["turn_index"]
-                        pairs.add(source_row, row, *compare(source, turn, distance))
-                earlier.append((row, turn))
-            yield pairs.to_batch()
+            turns = pa.Table.from_batches([batch])
+            n_seen = tail.num_rows if tail else 0
+            turns = pa.concat_tables([tail, turns]) if tail else turns
+            tail = turns.slice(max(0, turns.num_rows - settings.max_turns))
+            columns = turn_columns(turns)
+            source, target = _candidates(turns, columns, settings, n_seen)
+            index = turns["turn_index"].to_numpy()
+            for start in range(0, len(source), _PAIRS_AT_ONCE):
+                some = slice(start, start + _PAIRS_AT_ONCE)
+                distance = (index[target[some]] - index[source[some]]).astype(np.int64)
+                signals, seeds = compare(columns, source[some], target[some], distance)
+                yield _as_batch(turns, source[some], target[some], signals, seeds)
 
     return run
 
 
-class _Pairs:
-    def __init__(self) -> None:
-        self.ids: list[tuple[Any, str, str, str, int, int]] = []
-        self.signals: list[list[float]] = []
-        self.seeds: list[float] = []
-
-    def add(self, source: dict[str, Any], target: dict[str, Any], signals: list[float], seed: float) -> None:
-        self.ids.append(
-            (
-                source["turn_date"],
-                source["session_id"],
-                source["turn_id"],
-                target["turn_id"],
-                source["turn_index"],
-                target["turn_index"],
-            )
-        )
-        self.signals.append(signals)
-        self.seeds.append(seed)
-
-    def to_batch(self) -> pa.RecordBatch:
-        matrix = np.array(self.signals, dtype=np.float64).reshape(-1, len(PAIR_SIGNALS))
-        offsets = np.arange(0, matrix.size + 1, len(PAIR_SIGNALS), dtype=np.int32)
-        cut = levels(matrix, PAIR_SIGNALS)
-        kinds = (pa.date32(), pa.string(), pa.string(), pa.string(), pa.int32(), pa.int32())
-        columns = [pa.array([ids[k] for ids in self.ids], type=kind) for k, kind in enumerate(kinds)]
-        columns += [
-            pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel(), from_pandas=True)),
-            pa.ListArray.from_arrays(offsets, pa.array(cut.ravel())),
-            pa.array(self.seeds, type=pa.float64()),
-        ]
-        return pa.RecordBatch.from_arrays(columns, names=tables.PAIR_SIGNALS.schema.fieldNames())
+def _candidates(turns: pa.Table, columns: TurnColumns, settings: Detect, n_seen: int) -> tuple[Ints, Ints]:
+    """Places of source and target of each candidate pair whose target is not among the first `n_seen` turns."""
+    session = turns["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    n, max_gap = len(session), settings.max_gap_minutes * 60e6
+    found = []
+    for distance in range(1, settings.max_turns + 1):
+        source = np.arange(max(0, n_seen - distance), n - distance)
+        target = source + distance
+        near = columns.at[target] - columns.at[source] <= max_gap
+        kept = near & (session[source] == session[target])
+        found.append((source[kept], target[kept]))
+    sources, targets = (np.concatenate(ends) for ends in zip(*found, strict=True))
+    order = np.lexsort((targets, sources))
+    return sources[order], targets[order]
 
 
-def _prepare(row: dict[str, Any]) -> ComparableTurn:
-    texts, scores = _heard(row)
-    goals: list[str] = row["goals"] or ([row["goal"]] if row["goal"] else [])
-    goal_scores: list[float] = row["goal_scores"] or [_or(row["nlu_score"], 1.0)] * len(goals)
-    goal: str | None = row["goal"]
-    probabilities = goal_probabilities(goals, goal_scores)
-    return ComparableTurn(
-        texts=texts,
-        text_weights=text_weights(scores),
-        top_goal=goal,
-        top_values=frozenset(goal_values(goal)) if goal else frozenset(),
-        goal_probabilities=probabilities,
-        value_probabilities=value_probabilities(probabilities),
-        at=row["at"] / 1e6,
-        context=row["context"],
-        prompt=row["prompt"],
-        confidence=_or(row["nlu_score"], math.nan),
-        recognition=_or(row["asr_score"], math.nan),
-        unread=row["fallback"] or goal is None,
-        trouble=row["trouble"],
-        completed=row["completed"],
-        barge_in=row["barge_in"],
-    )
-
-
-def _heard(row: dict[str, Any]) -> tuple[tuple[str, ...], list[float | None]]:
-    heard = [
-        (text.casefold(), score)
-        for text, score in zip(row["texts"] or (), row["text_scores"] or (), strict=True)
-        if text and not text.isspace()
-    ][:_MAX_TEXTS]
-    if not heard:
-        return (row["normalised_text"],), [0.0]
-    return tuple(text for text, _ in heard), [score for _, score in heard]
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _as_batch(turns: pa.Table, source: Ints, target: Ints, signals: Floats, seeds: Floats) -> pa.RecordBatch:
+    of_source, of_target = turns.take(pa.array(source)), turns.take(pa.array(target))
+    offsets = np.arange(0, signals.size + 1, len(PAIR_SIGNALS), dtype=np.int32)
+    columns = {
+        "turn_date": of_source["turn_date"],
+        "session_id": of_source["session_id"],
+        "locale": of_source["locale"],
+        "user_id": of_source["user_id"],
+        "source_turn_id": of_source["turn_id"],
+        "target_turn_id": of_target["turn_id"],
+        "source_turn_index": of_source["turn_index"],
+        "target_turn_index": of_target["turn_index"],
+        "source_utterance": of_source["utterance_id"],
+        "target_utterance": of_target["utterance_id"],
+        "signals": pa.ListArray.from_arrays(offsets, pa.array(signals.ravel(), from_pandas=True)),
+        "levels": pa.ListArray.from_arrays(offsets, pa.array(levels(signals, PAIR_SIGNALS).ravel())),
+        "seed": pa.array(seeds),
+    }
+    names = tables.PAIR_SIGNALS.schema.fieldNames()
+    ordered = [columns[name] for name in names]
+    arrays = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in ordered]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
