@@ -1,7 +1,8 @@
 """Time of every stage on growing simulated logs, beside the floor: `--turns N [N ...] --out DIR`.
 
 The floor reads the same rows, shuffles and sorts them once by session, and writes them: what no pipeline over these
-logs can do without. A small run comes first and is not counted, so that no size pays for the JVM's start.
+logs can do without. It is timed before and after the pipeline, and its mean counts, for machines change their pace.
+A small run comes first and is not counted, so that no size pays for the JVM's start.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
     shutil.rmtree(work, ignore_errors=True)
     simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
     with peak_memory() as memory:
-        floor = time_floor(spark, work / "sample" / "logs", work / "floor")
+        floors = [time_floor(spark, work / "sample" / "logs", work / "floor before")]
         settings = Settings(
             lake=str(work / "lake"),
             source=Source(path=str(work / "sample" / "logs" / "{date}.jsonl")),
@@ -67,10 +68,14 @@ def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
         started = time.perf_counter()
         manifests = [manifest for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days)]
         total = time.perf_counter() - started
+        floors.append(time_floor(spark, work / "sample" / "logs", work / "floor after"))
+    floor = sum(floors) / len(floors)
     rows = {name: count for manifest in manifests for name, count in manifest.row_counts.items()}
     shutil.rmtree(work)
     return {
         "floor_seconds": floor,
+        "floor_before_seconds": floors[0],
+        "floor_after_seconds": floors[1],
         "stage_seconds": {manifest.stage: manifest.seconds for manifest in manifests},
         "total_seconds": total,
         "times_the_floor": total / floor,

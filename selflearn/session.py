@@ -38,6 +38,8 @@ _DEFAULTS = {
     # Sketches and collected lists fall back from hashing to sorting at 128 groups a task; ten thousand groups
     # of a few kilobytes each are still small beside the heap.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "10000",
+    # A column of ids fills any dictionary for nothing; columns that repeat themselves need little of one.
+    "spark.hadoop.parquet.dictionary.page.size": "65536",
     "spark.sql.debug.maxToStringFields": "200",
     "spark.ui.showConsoleProgress": "false",
 }
@@ -128,8 +130,11 @@ def _own_settings(master: str) -> dict[str, str]:
         "spark.master": master,
         "spark.jars": ",".join(jar.as_uri() for jar in find_jars()),
         "spark.driver.memory": driver_memory(),
-        # Delta verifies every commit a second time where the JVM is not on UTC.
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile={log_settings}",
+        # Delta verifies every commit a second time where the JVM is not on UTC. On few cores a collector that works
+        # beside the tasks takes time from them; one that stops them takes less.
+        "spark.driver.extraJavaOptions": (
+            f"-Duser.timezone=UTC -XX:+UseParallelGC -Dlog4j2.configurationFile={log_settings}"
+        ),
     }
     if not master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from selflearn.graph import evidence, sum_window, window_days
+from selflearn.graph import evidence, n_over_user_cap, sum_window, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import Table
 from selflearn.settings import Graph
@@ -59,6 +59,10 @@ def pair(source: Row, target: Row, p: float, friction: float = 0.5) -> Row:
         "target_turn_id": target["turn_id"],
         "source_turn_index": 0,
         "target_turn_index": 1,
+        "locale": source["locale"],
+        "user_id": source["user_id"],
+        "source_utterance": source["utterance_id"],
+        "target_utterance": target["utterance_id"],
         "p_friction_source": friction,
         "p_same_goal": p,
         "p_rephrase": p,
@@ -205,22 +209,18 @@ def told(spark: SparkSession) -> Told:
     alike = {"goal": "g", "nlu_score": 0.6}
     loud = [said(f"loud{k}", "shouter", "loud", **alike) for k in range(50)]
     loud.append(said("calm", "somebody", "loud", **alike))
-    capped = [said(f"{12 - hour} hours before noon", "u", "capped", **alike) for hour in (9, 7, 8, 6)]
-    for row, hour in zip(capped, (9, 7, 8, 6), strict=True):
-        row["ts"] = datetime(2025, 1, 1, hour)
     above = [said("above", "u", "above one", goal="a", nlu_alternatives=[("a", 0.9), ("b", 0.6)])]
     fallback = [said("fallback", "u", "fell back", fallback=True, **alike)]
     unread = [said("unread", "u", "unread")]
     unscored = [said("unscored", "u", "unscored", goal="a", nlu_alternatives=[("a", None), ("b", -2.0)])]
     again = [said("again", "shouter", "said again"), said("again2", "somebody", "said again")]
-    turns = [*loud, *capped, *above, *fallback, *unread, *unscored, *again]
+    turns = [*loud, *above, *fallback, *unread, *unscored, *again]
     frictions = dict.fromkeys((row["turn_id"] for row in turns), 1.0)
-    frictions |= {row["turn_id"]: p for row, p in zip(capped, (0.5, 0.2, 0.4, 0.6), strict=True)} | {"calm": 0.0}
+    frictions["calm"] = 0.0
     pairs = [pair(row, again[0], 0.3) for row in loud[:49]] + [pair(loud[49], again[0], 0.8, 0.9)]
     pairs += [pair(loud[50], again[1], 0.199), pair(again[0], again[1], 0.9), pair(unread[0], again[0], 0.2)]
     outcomes = [outcome(row, frictions[row["turn_id"]], 2.0) for row in turns]
-    settings = SETTINGS.model_copy(update={"max_turns_per_user": 3})
-    rows = keyed(counted(Log(turns, outcomes, pairs).mined(spark, settings)))
+    rows = keyed(counted(Log(turns, outcomes, pairs).mined(spark)))
     return lambda kind, source, target: rows.get((DAYS[0], kind, "en-US", source, target), {})
 
 
@@ -235,8 +235,17 @@ def test_a_user_counts_once_per_edge_and_day(told: Told) -> None:
     assert (edge["n"], edge["p_sum"], edge["friction_sum"], edge["n_users"]) == (1, 0.8, 0.9, 1)
 
 
-def test_of_one_user_the_earliest_turns_count(told: Told) -> None:
-    assert told("utterance", "capped", "")["friction_sum"] == pytest.approx((0.6 + 0.2 + 0.4) / 3)
+def test_of_a_user_who_talks_all_day_about_the_cap_counts(spark: SparkSession) -> None:
+    talk = [said(f"talk {k}", "talker", f"u{k}") for k in range(300)]
+    turns = [*talk, *(said(f"other {k}", f"user {k}", "u0") for k in range(20))]
+    log = Log(turns, [outcome(row, 0.5, 0.0) for row in turns], [])
+    capped = SETTINGS.model_copy(update={"max_turns_per_user": 30})
+    nodes = log.mined(spark, capped).where("kind = 'utterance'").collect()
+    heard = {row["source_utterance"]: row["n"] for row in nodes}
+    assert 15 <= len(heard) <= 50
+    assert heard["u0"] >= 20
+    assert n_over_user_cap(frame(spark, tables.TURNS, turns), capped) == 270
+    assert n_over_user_cap(frame(spark, tables.TURNS, turns), SETTINGS) == 0
 
 
 def test_probabilities_that_sum_above_one_are_scaled(told: Told) -> None:

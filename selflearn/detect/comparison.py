@@ -57,7 +57,8 @@ def compare_turns(turns: DataFrame, settings: Detect) -> DataFrame:
         turns.where(F.col("turn_index") < settings.max_turns_per_session)
         .select(*columns)
         .repartition("session_id")
-        .sortWithinPartitions("session_id", "turn_index")
+        # Ids of one day often begin alike; hashes are told apart at their first bytes.
+        .sortWithinPartitions(F.xxhash64("session_id"), "session_id", "turn_index")
     )
     return ordered.mapInArrow(_comparing(settings), tables.PAIR_SIGNALS.schema)
 

@@ -1,6 +1,6 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
-from selflearn.graph.evidence import evidence
+from selflearn.graph.evidence import evidence, n_over_user_cap
 from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
 from selflearn.graph.pool import pool_evidence, posterior
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
@@ -15,6 +15,7 @@ __all__ = [
     "fit_weights",
     "graph_edges",
     "graph_nodes",
+    "n_over_user_cap",
     "pool_evidence",
     "posterior",
     "sum_window",

@@ -24,8 +24,8 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
     - `pair`: target is the utterance that said it again, `p_sum` the probability that it did.
     """
-    said = _once_per_user(turns.join(outcomes.drop("turn_date"), "turn_id"), settings)
-    parts = (_utterances(said), _readings(said), _pairs(turns, pairs, settings))
+    said = _shared(turns.join(outcomes.drop("turn_date"), "turn_id"), settings)
+    parts = (_utterances(said), _readings(said), _pairs(pairs, settings))
     columns = tables.EVIDENCE.schema.fieldNames()
     first, *rest = (part.select(*columns) for part in parts)
     for part in rest:
@@ -33,35 +33,39 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
     return first
 
 
-def _once_per_user(turns: DataFrame, settings: Graph) -> DataFrame:
-    same_user = Window.partitionBy("turn_date", "utterance_id", "user_id")
-    earlier = same_user.orderBy("ts", "turn_id")
+def n_over_user_cap(turns: DataFrame, settings: Graph) -> int:
+    """How many turns lie beyond `max_turns_per_user`, over all users and days."""
+    over = F.sum(F.col("n_turns") - settings.max_turns_per_user)
+    row = _talkers(turns, settings).agg(F.coalesce(over, F.lit(0)).alias("n")).first()
+    return int(row["n"]) if row else 0
+
+
+def _talkers(turns: DataFrame, settings: Graph) -> DataFrame:
+    """Users with more than `max_turns_per_user` turns on a day: `turn_date, user_id, n_turns`."""
+    per_user = turns.groupBy("turn_date", "user_id").agg(F.count(F.lit(1)).alias("n_turns"))
+    return per_user.where(F.col("n_turns") > settings.max_turns_per_user)
+
+
+def _shared(turns: DataFrame, settings: Graph) -> DataFrame:
+    """Turns with the `share` that each has in its user's one vote for its utterance and day.
+
+    Of a user with more than `max_turns_per_user` turns on a day, about that many count, chosen by their ids' hash.
+    """
+    is_chosen = F.pmod(F.xxhash64("turn_id"), F.col("n_turns")) < settings.max_turns_per_user
+    same_user = Window.partitionBy("utterance_id", "turn_date", "user_id")
     return (
-        turns.select(
-            "turn_date",
-            "locale",
-            "utterance_id",
-            "context",
-            "text",
-            "user_id",
-            "ts",
-            "turn_id",
-            "goal",
-            F.coalesce("fallback", F.lit(False)).alias("fallback"),
-            "nlu_score",
-            "nlu_alternatives",
-            "p_friction",
-            "outcome_log_odds",
-        )
-        .withColumn("nth", F.row_number().over(earlier))
-        .where(F.col("nth") <= settings.max_turns_per_user)
+        turns.join(F.broadcast(_talkers(turns, settings)), ["turn_date", "user_id"], "left")
+        .where(F.col("n_turns").isNull() | is_chosen)
+        .withColumn("fallback", F.coalesce("fallback", F.lit(False)))
+        # One shuffle for the shares and for both sums over them.
+        .repartition("utterance_id", "turn_date")
         .withColumn("share", 1 / F.count(F.lit(1)).over(same_user))
     )
 
 
 def _utterances(said: DataFrame) -> DataFrame:
     return (
-        said.groupBy("turn_date", "locale", F.col("utterance_id").alias("source_utterance"))
+        said.groupBy(F.col("utterance_id").alias("source_utterance"), "turn_date", "locale")
         .agg(
             F.min("context").alias("context"),
             F.min("text").alias("text"),
@@ -90,7 +94,7 @@ def _readings(said: DataFrame) -> DataFrame:
     )
     acted_share = F.when(F.col("acted"), F.col("share")).otherwise(0.0)
     return (
-        reading.groupBy("turn_date", "locale", F.col("utterance_id").alias("source_utterance"), "target")
+        reading.groupBy(F.col("utterance_id").alias("source_utterance"), "target", "turn_date", "locale")
         .agg(
             F.sum("share").alias("n"),
             F.sum(F.col("share") * F.col("reading.score")).alias("p_sum"),
@@ -127,27 +131,15 @@ def _considered() -> Column:
     return F.when(F.size(alternatives) > 0, scaled).when(F.col("goal").isNotNull(), only)
 
 
-def _pairs(turns: DataFrame, pairs: DataFrame, settings: Graph) -> DataFrame:
-    ends = turns.select("turn_id", "utterance_id")
-    source = turns.select(
-        F.col("turn_id").alias("source_turn_id"),
-        F.col("utterance_id").alias("source_utterance"),
-        "locale",
-        "user_id",
-    )
-    target = ends.select(F.col("turn_id").alias("target_turn_id"), F.col("utterance_id").alias("target"))
-    edges = (
-        pairs.where(F.col("p_rephrase") >= settings.min_pair_probability)
-        .select("turn_date", "source_turn_id", "target_turn_id", "p_rephrase", "p_friction_source")
-        .join(source, "source_turn_id")
-        .join(target, "target_turn_id")
-        .where(F.col("source_utterance") != F.col("target"))
-    )
-    per_user = edges.groupBy("turn_date", "locale", "source_utterance", "target", "user_id").agg(
-        F.max("p_rephrase").alias("p"), F.max("p_friction_source").alias("friction")
+def _pairs(pairs: DataFrame, settings: Graph) -> DataFrame:
+    is_edge = F.col("source_utterance") != F.col("target_utterance")
+    per_user = (
+        pairs.where(is_edge & (F.col("p_rephrase") >= settings.min_pair_probability))
+        .groupBy("source_utterance", F.col("target_utterance").alias("target"), "user_id", "turn_date", "locale")
+        .agg(F.max("p_rephrase").alias("p"), F.max("p_friction_source").alias("friction"))
     )
     return (
-        per_user.groupBy("turn_date", "locale", "source_utterance", "target")
+        per_user.groupBy("source_utterance", "target", "turn_date", "locale")
         .agg(
             F.count(F.lit(1)).cast("double").alias("n"),
             F.sum("p").alias("p_sum"),

@@ -60,8 +60,8 @@ def graph_nodes(evidence: DataFrame, window: Window, weights: PoolWeights, as_of
     )
     behind = _users_behind(nodes, window)
     return (
-        nodes.join(said, ["locale", "utterance_id"])
-        .join(behind, ["locale", "utterance_id", "goal"], "left")
+        nodes.join(said, ["utterance_id", "locale"])
+        .join(behind, ["utterance_id", "locale", "goal"], "left")
         .withColumns(
             {
                 "as_of": F.lit(as_of),
@@ -100,14 +100,14 @@ def _users_behind(nodes: DataFrame, window: Window) -> DataFrame:
     users = window.utterances.select("locale", "utterance_id", "users")
     linked = (
         links.distinct()
-        .join(top, ["locale", "utterance_id"])
-        .join(top.withColumnRenamed("utterance_id", "target_utterance"), ["locale", "target_utterance", "goal"])
-        .join(users.withColumnRenamed("utterance_id", "target_utterance"), ["locale", "target_utterance"])
+        .join(top, ["utterance_id", "locale"])
+        .join(top.withColumnRenamed("utterance_id", "target_utterance"), ["target_utterance", "locale", "goal"])
+        .join(users.withColumnRenamed("utterance_id", "target_utterance"), ["target_utterance", "locale"])
         .select("locale", "utterance_id", "goal", "users")
     )
-    own = linked.select("locale", "utterance_id", "goal").distinct().join(users, ["locale", "utterance_id"])
+    own = linked.select("locale", "utterance_id", "goal").distinct().join(users, ["utterance_id", "locale"])
     return (
         linked.unionByName(own.select(*linked.columns))
-        .groupBy("locale", "utterance_id", "goal")
+        .groupBy("utterance_id", "locale", "goal")
         .agg(F.hll_sketch_estimate(F.hll_union_agg("users")).alias("n_users_behind"))
     )

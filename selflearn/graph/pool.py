@@ -32,9 +32,9 @@ def own_evidence(window: Window, settings: Graph) -> DataFrame:
 
     Columns `locale, utterance_id, goal, p_nlu, nlu_evidence, outcome_evidence`, `OTHER_GOAL` included.
     """
-    by_probability = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("p_nlu"), "goal")
+    by_probability = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("p_nlu"), "goal")
     known = (
-        window.readings.join(window.utterances.select("locale", "utterance_id", "n"), ["locale", "utterance_id"])
+        window.readings.join(window.utterances.select("locale", "utterance_id", "n"), ["utterance_id", "locale"])
         .withColumn("p_nlu", F.least(F.col("p_sum") / F.col("n"), F.lit(1.0)))
         .withColumn("nth", F.row_number().over(by_probability))
         .where(F.col("nth") < settings.max_candidate_goals)
@@ -48,8 +48,8 @@ def own_evidence(window: Window, settings: Graph) -> DataFrame:
             .alias("outcome_evidence"),
         )
     )
-    total = known.groupBy("locale", "utterance_id").agg(F.sum("p_nlu").alias("known"))
-    other = window.utterances.join(total, ["locale", "utterance_id"], "left").select(
+    total = known.groupBy("utterance_id", "locale").agg(F.sum("p_nlu").alias("known"))
+    other = window.utterances.join(total, ["utterance_id", "locale"], "left").select(
         "locale",
         "utterance_id",
         F.lit(OTHER_GOAL).alias("goal"),
@@ -61,7 +61,7 @@ def own_evidence(window: Window, settings: Graph) -> DataFrame:
 
 def goal_prior(window: Window) -> DataFrame:
     """Share of each goal among all readings of its locale: `locale, goal, prior`; `OTHER_GOAL` has a fixed share."""
-    goals = window.readings.groupBy("locale", "goal").agg(F.sum("p_sum").alias("mass"))
+    goals = window.readings.groupBy("goal", "locale").agg(F.sum("p_sum").alias("mass"))
     total = goals.groupBy("locale").agg(F.sum("mass").alias("total"))
     return goals.join(F.broadcast(total), "locale").select(
         "locale",
@@ -76,20 +76,20 @@ def pool_evidence(window: Window, settings: Graph, weights: PoolWeights) -> Data
     Columns `locale, utterance_id, goal, p_nlu` and one column per source of `_EVIDENCE`. `weights` pool the
     utterances' own evidence into the beliefs that the messages carry.
     """
-    own = own_evidence(window, settings).join(goal_prior(window), ["locale", "goal"], "left")
+    own = own_evidence(window, settings).join(goal_prior(window), ["goal", "locale"], "left")
     own = own.withColumn("prior", F.coalesce("prior", F.lit(_OTHER_PRIOR)))
     own = own.withColumns({"pair_evidence": F.lit(0.0), "prior_evidence": F.log("prior")})
     beliefs = posterior(own, weights).select("locale", "utterance_id", "goal", "prior", "posterior")
     links = _links(window.pairs)
     heard = _best_messages(_messages(links, beliefs), settings)
-    n_pairs = links.groupBy("locale", "utterance_id").agg(F.sum("n").alias("n_pairs"))
+    n_pairs = links.groupBy("utterance_id", "locale").agg(F.sum("n").alias("n_pairs"))
     gain = heard.select("locale", "utterance_id", "goal", "gain", F.col("prior").alias("message_prior"))
     pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_pairs", F.lit(1.0)))
     return (
         own.drop("pair_evidence", "prior_evidence")
-        .join(gain, ["locale", "utterance_id", "goal"], "full")
+        .join(gain, ["utterance_id", "locale", "goal"], "full")
         .withColumn("prior", F.coalesce("prior", "message_prior"))
-        .join(n_pairs, ["locale", "utterance_id"], "left")
+        .join(n_pairs, ["utterance_id", "locale"], "left")
         .select(
             "locale",
             "utterance_id",
@@ -106,7 +106,7 @@ def pool_evidence(window: Window, settings: Graph, weights: PoolWeights) -> Data
 
 def posterior(evidence: DataFrame, weights: PoolWeights) -> DataFrame:
     """Add `posterior` and `rank` (1 is the most probable; ties by goal) among each utterance's candidates."""
-    per_utterance = RowWindow.partitionBy("locale", "utterance_id")
+    per_utterance = RowWindow.partitionBy("utterance_id", "locale")
     ranked = per_utterance.orderBy(F.desc("score"), "goal")
     scored = evidence.withColumn("score", _score(weights))
     shifted = scored.withColumn("mass", F.exp(F.col("score") - F.max("score").over(per_utterance)))
@@ -151,12 +151,12 @@ def _messages(links: DataFrame, beliefs: DataFrame) -> DataFrame:
     odds = F.col("p") / (1 - F.col("p"))
     gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.greatest("prior", F.lit(_COINCIDENCE)))
     return (
-        links.join(sent, ["locale", "from_id"])
-        .groupBy("locale", "utterance_id", "goal")
+        links.join(sent, ["from_id", "locale"])
+        .groupBy("utterance_id", "locale", "goal")
         .agg(F.sum(gain).alias("gain"), F.first("prior").alias("prior"))
     )
 
 
 def _best_messages(messages: DataFrame, settings: Graph) -> DataFrame:
-    by_gain = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("gain"), "goal")
+    by_gain = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("gain"), "goal")
     return messages.withColumn("nth", F.row_number().over(by_gain)).where(F.col("nth") <= settings.max_candidate_goals)

@@ -17,8 +17,8 @@ class Window:
 
     Attributes:
         utterances: `locale, utterance_id, context, text, n, friction, users` (a mergeable sketch).
-        readings: `locale, utterance_id, goal, p_nlu, outcome, n_outcomes`; `outcome` is the mean log-odds with
-            which turns read as that goal failed.
+        readings: `locale, utterance_id, goal, p_sum, n_outcomes, outcome_sum`; `outcome_sum` adds up the log-odds
+            with which turns read as that goal failed.
         pairs: `locale, source_utterance, target_utterance, n, p, users`; p is the mean probability of a rephrase.
     """
 
@@ -33,7 +33,9 @@ def window_days(as_of: date, settings: Graph) -> list[date]:
 
 
 def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
-    """Add up the rows of `tables.EVIDENCE` within the window that ends with `as_of`."""
+    """Add up the rows of `tables.EVIDENCE` that lie in the window that ends with `as_of`."""
+    days = window_days(as_of, settings)
+    evidence = evidence.where(F.col("turn_date").between(days[0], days[-1]))
     age = F.date_diff(F.lit(as_of), F.col("turn_date"))
     weight = F.pow(F.lit(0.5), age / F.lit(settings.half_life_days))
     weighted = evidence.select(
@@ -48,7 +50,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     )
     utterances = (
         weighted.where("kind = 'utterance'")
-        .groupBy("locale", "utterance_id")
+        .groupBy("utterance_id", "locale")
         .agg(
             F.min("context").alias("context"),
             F.min("text").alias("text"),
@@ -59,16 +61,12 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     )
     readings = (
         weighted.where("kind = 'reading'")
-        .groupBy("locale", "utterance_id", F.col("target").alias("goal"))
+        .groupBy("utterance_id", "locale", F.col("target").alias("goal"))
         .agg(*(F.sum(column).alias(column) for column in ("p_sum", "n_outcomes", "outcome_sum")))
     )
     pairs = (
         weighted.where("kind = 'pair'")
-        .groupBy(
-            "locale",
-            F.col("utterance_id").alias("source_utterance"),
-            F.col("target").alias("target_utterance"),
-        )
+        .groupBy(F.col("utterance_id").alias("source_utterance"), F.col("target").alias("target_utterance"), "locale")
         .agg(
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),

@@ -25,7 +25,7 @@ def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
     chosen = (
         nodes.where((F.col("rank") == 1) & (F.col("goal") != tables.OTHER_GOAL))
         .where((F.col("posterior") >= settings.threshold) & (F.col("n_users_behind") >= settings.min_users))
-        .join(read, ["locale", "utterance_id"], "left")
+        .join(read, ["utterance_id", "locale"], "left")
         .withColumn("is_new", _is_new())
         .withColumn("p_correct", F.col("posterior"))
         .withColumn("p_correct_lb", wilson_lower_bound(F.col("posterior"), F.col("n_users_behind")))
@@ -44,7 +44,7 @@ def wilson_lower_bound(p: Column, n: Column) -> Column:
 
 def _deployed_reading(nodes: DataFrame) -> DataFrame:
     """The goal that the deployed NLU gave most probability, and that probability."""
-    by_nlu = RowWindow.partitionBy("locale", "utterance_id").orderBy(F.desc("p_nlu"), "goal")
+    by_nlu = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("p_nlu"), "goal")
     return (
         nodes.where(F.col("p_nlu") > 0)
         .withColumn("nth", F.row_number().over(by_nlu))

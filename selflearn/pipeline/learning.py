@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph import (
+    Window,
     anchor_candidates,
     fit_weights,
     graph_edges,
@@ -20,6 +21,7 @@ from selflearn.graph import (
 from selflearn.graph.weights import PoolWeights
 from selflearn.labels import weak_labels, with_annotation
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.release import content_hash, select_examples
 from selflearn.turns import read_launch_set
@@ -29,13 +31,15 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
     lake, settings, as_of = context.lake, context.settings.graph, max(days)
     rows = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
-    window = sum_window(rows, as_of, settings)
-    pooled = pool_evidence(window, settings, PoolWeights()).withColumn("as_of", F.lit(as_of))
-    context.replace(tables.POOLED_EVIDENCE, pooled, as_of=[as_of])
-    context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
-    pooled = lake.read(tables.POOLED_EVIDENCE, as_of=[as_of]).drop("as_of")
-    weights = _fitted_weights(context, pooled)
-    context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of), as_of=[as_of])
+    with landing(lake, context.label.run_id) as land:
+        summed = sum_window(rows, as_of, settings)
+        window = Window(land(summed.utterances), summed.readings, land(summed.pairs))
+        pooled = pool_evidence(window, settings, PoolWeights()).withColumn("as_of", F.lit(as_of))
+        context.replace(tables.POOLED_EVIDENCE, pooled, as_of=[as_of])
+        context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
+        pooled = lake.read(tables.POOLED_EVIDENCE, as_of=[as_of]).drop("as_of")
+        weights = _fitted_weights(context, pooled)
+        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of), as_of=[as_of])
     return [as_of]
 
 

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from selflearn.detect import (
     FRICTION_SIGNALS,
@@ -24,8 +25,9 @@ from selflearn.detect import (
 )
 from selflearn.detect.signals import Signal
 from selflearn.errors import DataError, SettingsError
-from selflearn.graph import evidence
+from selflearn.graph import evidence, n_over_user_cap
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.days import next_day_has_logs, with_changed_day_before, with_cut_off_day_before
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.settings import read_user_key
@@ -37,12 +39,11 @@ def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     settings = context.settings
     days = with_cut_off_day_before(context, days)
     key = read_user_key()
-    with clear_read_errors():
+    with clear_read_errors(), landing(context.lake, context.label.run_id) as land:
         raw = read_source(context.spark, settings.source, days)
-        ingested = ingest(raw, settings, days, context.now, key)
+        ingested = ingest(raw, settings, days, context.now, key, land)
         n_bad = context.replace(tables.QUARANTINE, ingested.quarantine, turn_date=days)
-        # Spark drops the observation from the plan of an empty result.
-        _check_quarantined_share(context, n_bad, ingested.counts.get["n_rows"] if n_bad else 0)
+        _check_quarantined_share(context, n_bad, ingested.rows.count())
         context.replace(tables.TURNS, ingested.turns, turn_date=days)
     context.metrics["next_day_has_logs"] = float(next_day_has_logs(context, days))
     return days
@@ -53,6 +54,8 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     lake, settings = context.lake, context.settings.detect
     days = with_changed_day_before(context, "detect", "ingest", days)
     turns = lake.read(tables.TURNS, turn_date=days)
+    beyond_cap = turns.where(F.col("turn_index") >= settings.max_turns_per_session)
+    context.metrics["turns_over_session_cap"] = float(beyond_cap.count())
     context.replace(tables.PAIR_SIGNALS, compare_turns(turns, settings), turn_date=days)
     signals = lake.read(tables.PAIR_SIGNALS, turn_date=days)
     sampled = count_patterns(daily_sample(signals, "source_turn_id"), "pair")
@@ -71,8 +74,10 @@ def run_evidence(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Turns, outcomes and pairs of the days to `evidence`."""
     lake = context.lake
     days = with_changed_day_before(context, "evidence", "detect", days)
+    turns = lake.read(tables.TURNS, turn_date=days)
+    context.metrics["turns_over_user_cap"] = float(n_over_user_cap(turns, context.settings.graph))
     rows = evidence(
-        lake.read(tables.TURNS, turn_date=days),
+        turns,
         lake.read(tables.TURN_OUTCOMES, turn_date=days),
         lake.read(tables.REPHRASE_PAIRS, turn_date=days),
         context.settings.graph,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pyspark.sql import Column, DataFrame, Observation, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse.tables import QUARANTINE, TURNS
@@ -27,18 +27,24 @@ class Ingested:
     """What a run over some days makes of the raw rows.
 
     Attributes:
+        rows: of the days, good and bad, one column each; to be counted.
         turns: columns of `TURNS`.
         quarantine: columns of `QUARANTINE`.
-        counts: once `quarantine` has been written or counted, `counts.get` holds `n_rows` (all rows of the days) and
-            `n_quarantined`.
     """
 
+    rows: DataFrame
     turns: DataFrame
     quarantine: DataFrame
-    counts: Observation
 
 
-def ingest(raw: DataFrame, settings: Settings, days: Sequence[date], now: datetime, user_key: bytes) -> Ingested:
+def ingest(
+    raw: DataFrame,
+    settings: Settings,
+    days: Sequence[date],
+    now: datetime,
+    user_key: bytes,
+    land: Callable[[DataFrame], DataFrame] = lambda rows: rows,
+) -> Ingested:
     """Turns of the days, cleaned, deduplicated and in sessions; and the rows of the days that are unfit.
 
     A pure function of the raw rows: days ingested one by one and together give the same. Rows of other days serve
@@ -50,29 +56,45 @@ def ingest(raw: DataFrame, settings: Settings, days: Sequence[date], now: dateti
         days: UTC days to make; any order.
         now: the time after which times lie in the future.
         user_key: the secret that user ids are hashed with.
+        land: writes rows down and returns them as read back, so that what is used twice is not computed twice.
     """
     days = sorted(set(days))
-    rows = _checked(raw, settings.turns, now)
-    turns = _turns(rows, settings.turns, days, user_key)
-    quarantine, counts = _quarantine(rows, settings.turns, days, now)
-    return Ingested(turns, quarantine, counts)
+    checked = _checked(raw, settings.turns, days, now)
+    is_bad = F.col("defect").isNotNull()
+    landed = land(checked.withColumn(RAW_ROW, F.when(is_bad, F.col(RAW_ROW))))
+    repeated = land(_repeated_ids(landed))
+    turns = _turns(landed, repeated, settings.turns, days, user_key)
+    bad = landed.where(is_bad).unionByName(_duplicates(checked, repeated, days))
+    is_own = F.col("own_day").isin(days)
+    return Ingested(landed.where(is_own).select("own_day"), turns, _quarantine(bad.where(is_own)))
 
 
-def _checked(raw: DataFrame, rules: Turns, now: datetime) -> DataFrame:
-    """Raw rows with tidy ids, their time in microseconds, a hash to order equal ones, and their defect."""
+def _checked(raw: DataFrame, rules: Turns, days: Sequence[date], now: datetime) -> DataFrame:
+    """Raw rows that matter to the days, with tidy ids, time in microseconds, a hash, their day and their defect."""
+    us, file_day = F.col("us"), F.col(FILE_DAY)
     tidy = {name: present(F.col(name)) for name in _IDS}
+    is_sane = (F.col("ts") <= latest_time(rules, now)) & ~is_misplaced(F.col("ts"), file_day)
+    own_day = F.when(is_sane, day_of(midnight_of(us))).otherwise(F.coalesce(file_day, F.lit(days[-1])))
+    matters = F.col("own_day").isin(days) | is_on(us, days, shift=1) | is_visible(us, days, rules.max_session_hours)
     return (
         raw.withColumns({**tidy, "locale": locale_column(F.col("locale"))})
         .withColumns({"us": F.unix_micros("ts"), "row_hash": F.xxhash64(RAW_ROW)})
-        .withColumn("defect", find_defect(rules, now, F.col(FILE_DAY)))
+        .withColumns({"defect": find_defect(rules, now, file_day), "own_day": own_day})
+        .where(matters)
     )
 
 
-def _turns(rows: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes) -> DataFrame:
-    us = F.col("us")
-    near = is_on(us, days, shift=1) | is_visible(us, days, rules.max_session_hours)
-    sound = rows.where(F.col("defect").isNull() & near).drop(RAW_ROW, SOURCE_FILE, FILE_DAY, "defect")
-    seen = sound.withColumn("is_duplicate", _is_duplicate()).where(is_visible(us, days, rules.max_session_hours))
+def _repeated_ids(rows: DataFrame) -> DataFrame:
+    """Turn ids that stand on more than one sound row."""
+    sound = rows.where(F.col("defect").isNull() & F.col("turn_id").isNotNull())
+    return sound.groupBy("turn_id").count().where("count > 1").select("turn_id")
+
+
+def _turns(rows: DataFrame, repeated: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes) -> DataFrame:
+    sound = rows.where(F.col("defect").isNull()).drop(RAW_ROW, SOURCE_FILE, FILE_DAY, "defect", "own_day")
+    once = sound.join(repeated, "turn_id", "left_anti").withColumn("is_duplicate", F.lit(False))
+    again = sound.join(repeated, "turn_id", "left_semi").withColumn("is_duplicate", _is_duplicate())
+    seen = once.unionByName(again).where(is_visible(F.col("us"), days, rules.max_session_hours))
     user = F.coalesce("user_id", F.concat(F.lit("session:"), "session_id"))
     whole = seen.withColumns({"user_id": user, "context": F.coalesce("context", F.lit(""))})
     cleaned = clean(whole, rules.mask_personal_data, user_key)
@@ -86,40 +108,34 @@ def _turns(rows: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes)
 
 def _is_duplicate() -> Column:
     """Whether a turn of the same id came before, on the same day or the day before."""
-    # Rows without an id get a key of their own, lest they meet in one partition.
-    key = F.coalesce("turn_id", F.concat(F.lit("\0"), F.col("row_hash").cast("string")))
-    same_id = Window.partitionBy(key).orderBy("us", "row_hash")
+    same_id = Window.partitionBy("turn_id").orderBy("us", "row_hash")
     earlier = F.lag("us").over(same_id)
-    return F.col("turn_id").isNotNull() & F.coalesce(earlier >= midnight_of(F.col("us")) - DAY, F.lit(False))
+    return F.coalesce(earlier >= midnight_of(F.col("us")) - DAY, F.lit(False))
 
 
-def _quarantine(rows: DataFrame, rules: Turns, days: Sequence[date], now: datetime) -> tuple[DataFrame, Observation]:
-    us, counts = F.col("us"), Observation()
-    is_sane = (F.col("ts") <= latest_time(rules, now)) & ~is_misplaced(F.col("ts"), F.col(FILE_DAY))
-    own_day = F.when(is_sane, day_of(midnight_of(us))).otherwise(F.coalesce(FILE_DAY, F.lit(days[-1])))
-    is_own = F.col("turn_date").isin(days)
-    sound_id = F.when(F.col("defect").isNull(), F.col("turn_id"))
-    flagged = (
-        rows.withColumns({"turn_date": own_day, "turn_id": sound_id})
-        .where(is_own | (is_on(us, days, shift=1) & F.col("turn_id").isNotNull()))
-        .select("turn_date", "turn_id", "us", "row_hash", "defect", RAW_ROW, SOURCE_FILE)
-        .withColumn("is_duplicate", _is_duplicate())
-    )
-    is_bad = F.col("defect").isNotNull() | F.col("is_duplicate")
-    bad = flagged.observe(
-        counts,
-        F.count_if(is_own).alias("n_rows"),
-        F.count_if(is_own & is_bad).alias("n_quarantined"),
-    ).where(is_own & is_bad)
-    found = F.coalesce("defect", defect("duplicate_turn_id", shown("turn_id", F.col("turn_id"))))
-    content = F.md5(F.concat_ws(UNIT_SEPARATOR, F.col("turn_date").cast("string"), RAW_ROW))
+def _duplicates(checked: DataFrame, repeated: DataFrame, days: Sequence[date]) -> DataFrame:
+    """Sound rows whose turn came before, with their raw form as the source has it."""
+    sound = checked.where(F.col("defect").isNull())
+    again = sound.join(repeated, "turn_id", "left_semi").withColumn("is_duplicate", _is_duplicate())
+    found = defect("duplicate_turn_id", shown("turn_id", F.col("turn_id")))
+    return again.where("is_duplicate").withColumn("defect", found).select(*checked.columns)
+
+
+def _quarantine(bad: DataFrame) -> DataFrame:
+    content = F.md5(F.concat_ws(UNIT_SEPARATOR, F.col("own_day").cast("string"), RAW_ROW))
     numbered = Window.partitionBy("content").orderBy(SOURCE_FILE)
     return (
-        bad.withColumns({"content": content, "found": found})
+        bad.withColumn("content", content)
         .withColumn("ordinal", F.row_number().over(numbered).cast("string"))
-        .withColumn("row_hash", F.md5(F.concat_ws(UNIT_SEPARATOR, "content", "ordinal")))
-        .withColumn("reason", F.col("found.reason"))
-        .withColumn("offending_value", F.substring("found.value", 1, _SHOWN_CHARACTERS))
-        .withColumnsRenamed({RAW_ROW: "raw_row", SOURCE_FILE: "source_file"})
+        .withColumns(
+            {
+                "row_hash": F.md5(F.concat_ws(UNIT_SEPARATOR, "content", "ordinal")),
+                "turn_date": F.col("own_day"),
+                "reason": F.col("defect.reason"),
+                "offending_value": F.substring("defect.value", 1, _SHOWN_CHARACTERS),
+                "raw_row": F.col(RAW_ROW),
+                "source_file": F.col(SOURCE_FILE),
+            }
+        )
         .select(*QUARANTINE.schema.fieldNames())
-    ), counts
+    )

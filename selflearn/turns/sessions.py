@@ -61,7 +61,8 @@ def _find_pieces(turns: DataFrame, gap_minutes: float, max_session_hours: float)
     after a midnight's reach: there a session is cut if it began before that midnight.
     """
     reach, lookback = _spans(max_session_hours)
-    ordered = Window.partitionBy("session_key").orderBy("us", "turn_key", "row_hash")
+    # Keys of one day often begin alike; hashes are told apart at their first bytes.
+    ordered = Window.partitionBy("session_hash", "session_key").orderBy("us", "turn_key", "row_hash")
     so_far = ordered.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     us, midnight, previous = F.col("us"), F.col("midnight"), F.col("previous")
     is_counted = ~F.col("is_duplicate")
@@ -75,7 +76,7 @@ def _find_pieces(turns: DataFrame, gap_minutes: float, max_session_hours: float)
     is_cut = F.col("run.start") < F.col("gate.midnight")
     is_carried = (F.col("run.start") < midnight) & (us < midnight + reach)
     return (
-        turns.withColumn("midnight", midnight_of(us))
+        turns.withColumns({"midnight": midnight_of(us), "session_hash": F.xxhash64("session_key")})
         .withColumns(
             {
                 "previous": F.lag("us").over(ordered),

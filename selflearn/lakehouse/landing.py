@@ -1,0 +1,54 @@
+"""Rows that a run writes down for itself, because it needs them more than once; gone when the run ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from selflearn.lakehouse.store import Lakehouse
+
+_FOLDER = "_landing"
+_LEFT_OVER_AFTER_SECONDS = 2 * 86_400
+
+
+@contextmanager
+def landing(lake: Lakehouse, run_id: str) -> Iterator[Callable[[DataFrame], DataFrame]]:
+    """A function that writes rows into the lake, outside all tables, and returns them as read back.
+
+    What a killed run left behind goes when a later run lands rows, two days after.
+    """
+    root = f"{lake.root}/{_FOLDER}"
+    _remove_left_over(lake, root)
+    numbers = count()
+
+    def land(rows: DataFrame) -> DataFrame:
+        path = f"{root}/{run_id}/{next(numbers)}"
+        rows.write.parquet(path)
+        return lake.spark.read.schema(rows.schema).parquet(path)
+
+    try:
+        yield land
+    finally:
+        system, path = _file_system(lake, f"{root}/{run_id}")
+        system.delete(path, True)
+
+
+def _remove_left_over(lake: Lakehouse, root: str) -> None:
+    system, path = _file_system(lake, root)
+    if not system.exists(path):
+        return
+    oldest = (time.time() - _LEFT_OVER_AFTER_SECONDS) * 1000
+    for folder in system.listStatus(path):
+        if folder.getModificationTime() < oldest:
+            system.delete(folder.getPath(), True)
+
+
+def _file_system(lake: Lakehouse, path: str) -> tuple[Any, Any]:
+    jvm: Any = lake.spark._jvm
+    place = jvm.org.apache.hadoop.fs.Path(path)
+    return place.getFileSystem(lake.spark._jsc.hadoopConfiguration()), place
