@@ -21,8 +21,10 @@ from selflearn.detect import (
     LevelModel,
     compare_turns,
     count_patterns,
+    daily_sampling,
     friction,
     rephrase_pairs,
+    sample,
     score_pairs,
     score_turns,
     scoring,
@@ -251,7 +253,7 @@ def test_patterns_are_counted_and_a_large_day_is_sampled_by_its_keys(
         if k % 3 < 2 or k < 60
     ]
     frame = spark.createDataFrame(rows, "turn_date date, turn_id string, levels array<tinyint>, seed double")
-    found = count_patterns(scoring.daily_sample(frame, "turn_id"), "pair").collect()
+    found = count_patterns(sample(frame, "turn_id", daily_sampling(frame)), "pair").collect()
     expected: dict[tuple[date, str], list[float]] = defaultdict(list)
     for day, _, pattern, seed in rows:
         expected[day, "".join(map(str, pattern))].append(seed)
@@ -263,7 +265,7 @@ def test_patterns_are_counted_and_a_large_day_is_sampled_by_its_keys(
     monkeypatch.setattr(scoring, "MAX_SAMPLED_PER_DAY", 50)
 
     def sampled(frame: DataFrame) -> set[tuple[date, str]]:
-        chosen = scoring.daily_sample(frame, "turn_id")
+        chosen = sample(frame, "turn_id", daily_sampling(frame))
         assert chosen.columns == frame.columns
         return {(row["turn_date"], row["turn_id"]) for row in chosen.collect()}
 

@@ -113,9 +113,12 @@ def plain(graph: Graph) -> Candidates:
     links += [(t, s, *row) for (s, t), row in graph.pairs.items()]
     gains: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     n_pairs: dict[str, float] = defaultdict(float)
-    for to, sender, n, p in links:
+    n_rephrases: dict[str, float] = defaultdict(float)
+    for to, sender, n, rephrase in links:
+        p = min(rephrase, _MOST_CERTAIN_PAIR)
         n_pairs[to] += n
-        odds = min(p, _MOST_CERTAIN_PAIR) / (1 - min(p, _MOST_CERTAIN_PAIR))
+        n_rephrases[to] += n * p
+        odds = p / (1 - p)
         for (of, goal), row in found.items():
             if of == sender and goal != OTHER_GOAL and row["posterior"] > _LEAST:
                 gains[to][goal] += n * math.log1p(odds * row["posterior"] / max(prior[goal], _COINCIDENCE))
@@ -123,7 +126,7 @@ def plain(graph: Graph) -> Candidates:
         best = sorted(gained, key=lambda goal: (-gained[goal], goal))[: SETTINGS.max_candidate_goals]
         for goal in best:
             row = found.setdefault((utterance, goal), candidate(goal, 0.0, 0.0))
-            row["pair_evidence"] = gained[goal] / math.sqrt(max(1.0, n_pairs[utterance]))
+            row["pair_evidence"] = gained[goal] / math.sqrt(max(1.0, n_rephrases[utterance]))
     for (utterance, _), row in found.items():
         row["n_pairs"] = n_pairs[utterance]
     plain_posterior(found)
@@ -203,9 +206,9 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, Candidates]) -> None:
     assert right["alone"] < right["pair"] < right["surer pair"] < right["many pairs"]
     assert right["backwards"] == pytest.approx(right["surer pair"], abs=1e-12)
     assert right["alone"] < right["failed once"] < right["failed often"]
-    # n messages, and n outcomes, count as sqrt(n).
+    # n expected rephrases, and n outcomes, count as sqrt(n).
     evidence = {case: found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "many pairs")}
-    assert evidence["many pairs"] == pytest.approx(4 * evidence["surer pair"])
+    assert evidence["many pairs"] == pytest.approx(16 / math.sqrt(16 * 0.9) * evidence["surer pair"])
     outcomes = [found[case]["u", "wrong"]["outcome_evidence"] for case in ("failed once", "failed often")]
     assert outcomes == pytest.approx([-2.0, -8.0])
     # A goal that the utterance's own NLU never saw comes in by its pair, as one candidate beside the unknown.

@@ -143,20 +143,24 @@ def test_caps_hold_and_what_is_new_comes_first(examples: list[Row]) -> None:
         assert 0 < origins["confirmed"] == ceil(origins["corrected"] * 0.2)
 
 
-def test_split_belongs_to_the_utterance_alone(
+def test_split_belongs_to_the_words_alone(
     spark: SparkSession, examples: list[Row], labels: list[Row], launch: list[Row]
 ) -> None:
     split = {row["utterance_id"]: row["split"] for row in examples}
     twice = [row | {"intent": "another"} for row in launch]
+    elsewhere = [
+        row | {"utterance_id": f"{row['utterance_id']} elsewhere", "context": "ask?", "text": row["text"].upper()}
+        for row in labels
+    ]
     other = select_examples(
-        frame(spark, LABELS, labels).repartition(5, "intent"),
+        frame(spark, LABELS, labels + elsewhere).repartition(5, "intent"),
         frame(spark, LAUNCH, launch + twice),
         Release(max_per_goal=1_000, confirmed_share=10),
     )
     splits: dict[str, set[str]] = defaultdict(set)
     n_examples: Counter[str] = Counter()
     for row in other.select("utterance_id", "split").collect():
-        splits[row["utterance_id"]].add(row["split"])
+        splits[row["utterance_id"].split()[0]].add(row["split"])
         n_examples[row["utterance_id"]] += 1
     assert len(splits) == len(labels)
     assert all(splits[utterance] == {of} for utterance, of in split.items())

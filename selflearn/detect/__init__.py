@@ -4,7 +4,7 @@ from selflearn.detect.comparison import compare_turns
 from selflearn.detect.friction import FRICTION_SIGNALS, score_turns, turn_levels
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.rephrase import rephrase_pairs, score_pairs
-from selflearn.detect.scoring import count_patterns, daily_sample, fit_daily, models_as_rows
+from selflearn.detect.scoring import count_patterns, daily_sampling, fit_daily, models_as_rows, sample
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
@@ -13,10 +13,11 @@ __all__ = [
     "LevelModel",
     "compare_turns",
     "count_patterns",
-    "daily_sample",
+    "daily_sampling",
     "fit_daily",
     "models_as_rows",
     "rephrase_pairs",
+    "sample",
     "score_pairs",
     "score_turns",
     "turn_levels",

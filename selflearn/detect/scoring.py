@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -18,15 +18,18 @@ MAX_SAMPLED_PER_DAY = 30_000
 _EXPONENT_LIMIT = 500
 
 
-def daily_sample(rows: DataFrame, key: str) -> DataFrame:
-    """At most about `MAX_SAMPLED_PER_DAY` rows of each day, chosen by the hash of `key`.
+def daily_sampling(rows: DataFrame) -> DataFrame:
+    """Of how many rows of a day one is taken, so that about `MAX_SAMPLED_PER_DAY` are: `turn_date, one_in`."""
+    return rows.groupBy("turn_date").agg(F.ceil(F.count(F.lit(1)) / F.lit(MAX_SAMPLED_PER_DAY)).alias("one_in"))
+
+
+def sample(rows: DataFrame, key: str, sampling: DataFrame) -> DataFrame:
+    """The rows of each day that the hash of `key` chooses.
 
     The sample, and so a model fitted on it, is a function of the day alone.
     """
-    one_in = F.ceil(F.count(F.lit(1)) / F.lit(MAX_SAMPLED_PER_DAY)).alias("one_in")
-    per_day = rows.groupBy("turn_date").agg(one_in)
-    sampled = F.pmod(F.xxhash64(key), F.col("one_in")) == 0
-    return rows.join(F.broadcast(per_day), "turn_date").where(sampled).drop("one_in")
+    is_chosen = F.pmod(F.xxhash64(key), F.col("one_in")) == 0
+    return rows.join(F.broadcast(sampling), "turn_date").where(is_chosen).drop("one_in")
 
 
 def count_patterns(levelled: DataFrame, model: str) -> DataFrame:
@@ -71,9 +74,9 @@ def _to_patterns(summed: pd.DataFrame, n_signals: int) -> Patterns:
     return Patterns(digits.reshape(-1, n_signals).astype(np.int8), counts, summed["seed_sum"].to_numpy() / counts)
 
 
-def models_as_rows(spark: SparkSession, models: Mapping[date, LevelModel]) -> DataFrame:
+def models_as_rows(spark: SparkSession, models: Iterable[Mapping[date, LevelModel]]) -> DataFrame:
     """The models as rows of `tables.DETECTORS`."""
-    rows = [(day, model.name, model.to_json()) for day, model in models.items()]
+    rows = [(day, model.name, model.to_json()) for by_day in models for day, model in by_day.items()]
     return spark.createDataFrame(rows, tables.DETECTORS.schema)
 
 

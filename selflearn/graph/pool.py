@@ -5,7 +5,8 @@
 over each utterance's few candidate goals, kept as rows `(utterance, goal)`, so that one round is joins and sums.
 `OTHER_GOAL` stands for every goal that is no candidate. A pair that is a rephrase with probability p sends, both ways,
 the likelihood ratio `p * belief(g) / chance(g) + (1 - p)`: a goal is never copied, and a linked utterance that means
-none of the candidates says nothing. n messages, like n outcomes, count as sqrt(n), for they are not independent.
+none of the candidates says nothing. n expected rephrases, like n outcomes, count as sqrt(n), for they are not
+independent.
 """
 
 from __future__ import annotations
@@ -82,14 +83,16 @@ def pool_evidence(window: Window, settings: Graph, weights: PoolWeights) -> Data
     beliefs = posterior(own, weights).select("locale", "utterance_id", "goal", "prior", "posterior")
     links = _links(window.pairs)
     heard = _best_messages(_messages(links, beliefs), settings)
-    n_pairs = links.groupBy("utterance_id", "locale").agg(F.sum("n").alias("n_pairs"))
+    linked = links.groupBy("utterance_id", "locale").agg(
+        F.sum("n").alias("n_pairs"), F.sum(F.col("n") * F.col("p")).alias("n_rephrases")
+    )
     gain = heard.select("locale", "utterance_id", "goal", "gain", F.col("prior").alias("message_prior"))
-    pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_pairs", F.lit(1.0)))
+    pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_rephrases", F.lit(1.0)))
     return (
         own.drop("pair_evidence", "prior_evidence")
         .join(gain, ["utterance_id", "locale", "goal"], "full")
         .withColumn("prior", F.coalesce("prior", "message_prior"))
-        .join(n_pairs, ["utterance_id", "locale"], "left")
+        .join(linked, ["utterance_id", "locale"], "left")
         .select(
             "locale",
             "utterance_id",

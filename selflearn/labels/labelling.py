@@ -46,13 +46,13 @@ def _deployed_reading(nodes: DataFrame) -> DataFrame:
     """The goal that the deployed NLU gave most probability, and that probability."""
     by_nlu = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("p_nlu"), "goal")
     return (
-        nodes.where(F.col("p_nlu") > 0)
+        nodes.where((F.col("p_nlu") > 0) & (F.col("goal") != tables.OTHER_GOAL))
         .withColumn("nth", F.row_number().over(by_nlu))
         .where("nth = 1")
         .select(
             "locale",
             "utterance_id",
-            F.when(F.col("goal") != tables.OTHER_GOAL, F.col("goal")).alias("nlu_goal"),
+            F.col("goal").alias("nlu_goal"),
             F.col("p_nlu").alias("p_read"),
         )
     )
@@ -66,13 +66,16 @@ def _reason() -> Column:
     def share(value: Column) -> Column:
         return F.format_string("%.2f", value)
 
-    read = F.when(F.col("nlu_goal").isNull(), F.lit("the NLU had no reading of it")).when(
-        F.col("nlu_goal") == F.col("goal"),
-        F.concat(F.lit("the NLU reads it so with "), share(F.col("p_read"))),
+    nlu_intent = F.get_json_object("nlu_goal", "$.intent")
+    same_intent = nlu_intent == F.get_json_object("goal", "$.intent")
+    reading = (
+        F.when(F.col("nlu_goal").isNull(), F.lit("the NLU had no reading of it"))
+        .when(F.col("nlu_goal") == F.col("goal"), F.concat(F.lit("the NLU reads it so with "), share(F.col("p_read"))))
+        .when(same_intent, F.concat(F.lit("the NLU reads other values with "), share(F.col("p_read"))))
+        .otherwise(F.concat(F.lit("the NLU reads "), nlu_intent, F.lit(" with "), share(F.col("p_read"))))
     )
-    read = read.otherwise(F.concat(F.lit("the NLU reads something else with "), share(F.col("p_read"))))
     said = F.format_string("; said by %d people, failed %.0f %% of the time", F.col("n_users"), 100 * F.col("friction"))
-    paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f rephrases", F.col("n_pairs"))).otherwise("")
+    paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
         "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f",
         F.col("nlu_evidence"),
@@ -80,4 +83,4 @@ def _reason() -> Column:
         F.col("pair_evidence"),
     )
     behind = F.format_string("; %d people behind the label", F.col("n_users_behind"))
-    return F.concat(read, said, paired, behind, strongest)
+    return F.concat(reading, said, paired, behind, strongest)

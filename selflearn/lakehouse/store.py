@@ -91,11 +91,17 @@ class Lakehouse:
         """Put `rows` in the place of exactly the given partitions; no rows clear them.
 
         Returns the number of rows written. All of it appears in one commit, or none of it.
+
+        Raises:
+            ValueError: no partition is given.
+            DataError: the rows break a constraint of the table, or the table has other columns.
+            InfrastructureError: another run wrote the same partitions meanwhile.
         """
+        values = {column: [_literal(value) for value in listed] for column, listed in partitions.items()}
+        if not values or not all(values.values()):
+            raise ValueError(f"no partition of table {table.name} is given to replace")
         self.create(table)
-        predicate = " AND ".join(
-            f"{column} IN ({', '.join(_literal(value) for value in values)})" for column, values in partitions.items()
-        )
+        predicate = " AND ".join(f"{column} IN ({', '.join(listed)})" for column, listed in values.items())
         writer = (
             rows.select(*table.schema.fieldNames())
             .write.format("delta")
@@ -134,8 +140,10 @@ def _metadata(label: CommitLabel) -> str:
 
 
 def _literal(value: object) -> str:
-    text = value.isoformat() if isinstance(value, date) else str(value).replace("'", "''")
-    return f"DATE'{text}'" if isinstance(value, date) else f"'{text}'"
+    if isinstance(value, date):
+        return f"DATE'{value.isoformat()}'"
+    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 @contextmanager

@@ -180,7 +180,7 @@ DETECTORS = Table(
         ]
     ),
     key=("turn_date", "model"),
-    partition=("turn_date", "model"),
+    partition=("turn_date",),
 )
 
 REPHRASE_PAIRS = Table(

@@ -37,7 +37,7 @@ def with_cut_off_day_before(context: StageContext, days: Sequence[date]) -> list
     morning were not there yet lacks the ends of such sessions, so it is ingested again.
     """
     day_before = min(days) - timedelta(days=1)
-    earlier = _last_run(context, "ingest", day_before)
+    earlier = _last_run(succeeded_runs(context.lake), "ingest", day_before)
     if earlier is None:
         return sorted(days)
     hours = timedelta(hours=context.settings.turns.max_session_hours)
@@ -56,13 +56,13 @@ def next_day_has_logs(context: StageContext, days: Sequence[date]) -> bool:
 def with_changed_day_before(context: StageContext, stage: str, upstream: str, days: Sequence[date]) -> list[date]:
     """The days of a run, with the day before them where `upstream` has renewed it since `stage` last saw it."""
     day_before = min(days) - timedelta(days=1)
-    renewed = _last_run(context, upstream, day_before)
-    seen = _last_run(context, stage, day_before)
+    runs = succeeded_runs(context.lake)
+    renewed, seen = (_last_run(runs, name, day_before) for name in (upstream, stage))
     if renewed and seen and renewed.finished_at > seen.started_at:
         return [day_before, *sorted(days)]
     return sorted(days)
 
 
-def _last_run(context: StageContext, stage: str, day: date) -> Manifest | None:
-    runs = [run for run in succeeded_runs(context.lake) if run.stage == stage and day in run.days]
-    return runs[-1] if runs else None
+def _last_run(runs: Sequence[Manifest], stage: str, day: date) -> Manifest | None:
+    found = [run for run in runs if run.stage == stage and day in run.days]
+    return found[-1] if found else None

@@ -18,7 +18,7 @@ from selflearn.graph import (
     sum_window,
     window_days,
 )
-from selflearn.graph.weights import PoolWeights
+from selflearn.graph.weights import MIN_ANCHORS, PoolWeights
 from selflearn.labels import weak_labels, with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
@@ -59,14 +59,14 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     lake, as_of = context.lake, max(days)
     labels = lake.read(tables.WEAK_LABELS, as_of=[as_of]).drop("as_of")
     launch = _launch(context)
-    examples = select_examples(
-        labels, with_annotation(launch) if launch is not None else None, context.settings.release
-    )
-    release_id = f"{as_of.isoformat()}-{content_hash(examples)}"
-    if _is_published(context, release_id):
-        return [as_of]
-    context.replace(tables.TRAINING_SETS, examples.withColumn("release_id", F.lit(release_id)), release_id=[release_id])
-    context.replace(tables.RELEASES, _release_row(context, release_id, as_of), release_id=[release_id])
+    with landing(lake, context.label.run_id) as land:
+        annotated = None if launch is None else with_annotation(launch)
+        examples = land(select_examples(labels, annotated, context.settings.release))
+        release_id = f"{as_of.isoformat()}-{content_hash(examples)}"
+        if not _is_published(context, release_id):
+            rows = examples.withColumn("release_id", F.lit(release_id))
+            context.replace(tables.TRAINING_SETS, rows, release_id=[release_id])
+            context.replace(tables.RELEASES, _release_row(context, release_id, as_of), release_id=[release_id])
     return [as_of]
 
 
@@ -83,8 +83,9 @@ def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
         fitted = fit_weights(anchor_candidates(pooled, launch), weights)
         weights = fitted.weights
         context.metrics["pool_anchors"] = float(fitted.n_anchors)
-        context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
-        context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
+        if fitted.n_anchors >= MIN_ANCHORS:
+            context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
+            context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
     context.metrics.update({f"pool_weight_{source}": weight for source, weight in vars(weights).items()})
     return weights
 

@@ -15,10 +15,11 @@ from selflearn.detect import (
     LevelModel,
     compare_turns,
     count_patterns,
-    daily_sample,
+    daily_sampling,
     fit_daily,
     models_as_rows,
     rephrase_pairs,
+    sample,
     score_pairs,
     score_turns,
     turn_levels,
@@ -58,11 +59,14 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     context.metrics["turns_over_session_cap"] = float(beyond_cap.count())
     context.replace(tables.PAIR_SIGNALS, compare_turns(turns, settings), turn_date=days)
     signals = lake.read(tables.PAIR_SIGNALS, turn_date=days)
-    sampled = count_patterns(daily_sample(signals, "source_turn_id"), "pair")
-    pair_models = _models(context, "pair", sampled, PAIR_SIGNALS, days)
+    patterns = count_patterns(sample(signals, "source_turn_id", daily_sampling(signals)), "pair")
+    pair_models = _models(context, "pair", patterns, PAIR_SIGNALS, days)
     scored = score_pairs(signals, pair_models)
-    sampled = count_patterns(turn_levels(daily_sample(turns, "turn_id"), scored), "friction")
-    friction_models = _models(context, "friction", sampled, FRICTION_SIGNALS, days)
+    sampling = daily_sampling(turns)
+    of_sample = turn_levels(sample(turns, "turn_id", sampling), sample(scored, "source_turn_id", sampling))
+    friction_models = _models(context, "friction", count_patterns(of_sample, "friction"), FRICTION_SIGNALS, days)
+    models = models_as_rows(context.spark, [pair_models, friction_models])
+    context.replace(tables.DETECTORS, models, turn_date=days)
     outcomes = score_turns(turn_levels(turns, scored), friction_models)
     context.replace(tables.TURN_OUTCOMES, outcomes, turn_date=days)
     outcomes = lake.read(tables.TURN_OUTCOMES, turn_date=days)
@@ -151,5 +155,4 @@ def _models(
         window = [min(days) - timedelta(days=age) for age in range(1, settings.window_days)]
         counted = lake.read(tables.LEVEL_PATTERNS, turn_date=[*window, *days], model=[name]).toPandas()
         models = fit_daily(name, counted, signals, days, settings.window_days, settings.steps)
-    context.replace(tables.DETECTORS, models_as_rows(context.spark, models), turn_date=days, model=[name])
     return models

@@ -48,7 +48,7 @@ class StageContext:
         started = time.perf_counter()
         written = self.lake.replace(table, rows, self.label, **partitions)
         logger.info("%s: %d rows in %.1f s", table.name, written, time.perf_counter() - started)
-        self.row_counts[table.name] = written
+        self.row_counts[table.name] = self.row_counts.get(table.name, 0) + written
         return written
 
 

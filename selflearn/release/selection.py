@@ -19,7 +19,7 @@ def select_examples(labels: DataFrame, launch: DataFrame | None, settings: Relea
 
     Launch sentences win over labels of the same utterance. Per locale and intent at most `max_per_goal` mined
     examples are taken, corrected before confirmed, the most certain first; confirmed ones at most
-    `confirmed_share` times as many as the locale's corrected ones. The split is by utterance.
+    `confirmed_share` times as many as the locale's corrected ones. The split is by the words.
     """
     mined = labels if launch is None else labels.join(launch.select("utterance_id"), "utterance_id", "left_anti")
     chosen = _balanced(_capped(mined, settings), settings)
@@ -40,7 +40,7 @@ def select_examples(labels: DataFrame, launch: DataFrame | None, settings: Relea
         examples = examples.unionByName(_launch_examples(launch))
     example_id = F.md5(F.concat_ws(_UNIT, "utterance_id", "intent", "annotated_utterance"))
     return (
-        examples.withColumns({"example_id": example_id, "split": _split(F.col("utterance_id"))})
+        examples.withColumns({"example_id": example_id, "split": _split()})
         .dropDuplicates(["example_id"])
         .select(*(name for name in tables.TRAINING_SETS.schema.fieldNames() if name != "release_id"))
     )
@@ -90,8 +90,9 @@ def _launch_examples(launch: DataFrame) -> DataFrame:
     )
 
 
-def _split(utterance_id: Column) -> Column:
-    bucket = F.pmod(F.xxhash64(utterance_id), F.lit(100))
+def _split() -> Column:
+    """By the words, so that no sentence stands in two splits, in whatever context it was said."""
+    bucket = F.pmod(F.xxhash64("locale", F.lower("text")), F.lit(100))
     return (
         F.when(bucket < _VALIDATION_PERCENT, "validation")
         .when(bucket < _VALIDATION_PERCENT + _TEST_PERCENT, "test")

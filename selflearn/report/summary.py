@@ -65,11 +65,12 @@ def sample_labels_table(lake: str, as_of: date, n: int = 10) -> Table:
     new = labels[labels["is_new"]].sort_values(["n_users_behind", "p_correct", "utterance_id"], ascending=False)
     new = new.assign(turn=new.groupby("locale").cumcount()).sort_values(["turn"], kind="stable").head(n)
     table = Table(title=f"{len(new)} new labels, and why", title_justify="left", show_lines=True)
-    for heading in ("heard", "means", "p", "because"):
+    for heading in ("heard", "was read as", "means", "p", "because"):
         table.add_column(heading, overflow="fold")
     for row in new.itertuples():
         heard = f"{row.text}\n[{row.locale}{', after ' + str(row.context) if row.context else ''}]"
-        table.add_row(Text(heard), Text(readable_goal(str(row.goal))), f"{row.p_correct:.2f}", Text(str(row.reason)))
+        read, means = (readable_goal(str(goal)) if goal else "nothing" for goal in (row.nlu_goal, row.goal))
+        table.add_row(Text(heard), Text(read), Text(means), f"{row.p_correct:.2f}", Text(str(row.reason)))
     return table
 
 
