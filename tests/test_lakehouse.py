@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pyspark.sql.types import StructField, StructType
 
 from selflearn.errors import DataError
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import landing
 from selflearn.lakehouse.manifest import Manifest, record, succeeded_runs
 from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
 from selflearn.lakehouse.tables import ALL_TABLES, Table
@@ -138,9 +140,9 @@ def test_partitions_of_two_columns_are_replaced_together(spark: SparkSession, la
         return {row["model"]: row["content"] for row in house.read(table).collect()}
 
     put("pair", "one\u2028line, not\x85three")
-    put("it's friction", "two")
-    put("it's friction", "three")
-    assert found() == {"pair": "one\u2028line, not\x85three", "it's friction": "three"}
+    put("it's \\ friction", "two")
+    put("it's \\ friction", "three")
+    assert found() == {"pair": "one\u2028line, not\x85three", "it's \\ friction": "three"}
 
 
 def test_a_table_of_another_shape_is_neither_used_nor_changed(spark: SparkSession, lake: Path) -> None:
@@ -230,3 +232,28 @@ def test_published_tables_need_nothing_that_only_spark_understands(spark: SparkS
     (found,) = deltalake.DeltaTable(house.path(tables.TRAINING_SETS)).to_pyarrow_table().to_pylist()
     assert found["text"] == "play jazz"
     assert found["slots"] == [{"name": "genre", "value": "jazz", "start": 5, "end": 9}]
+
+
+def test_landed_rows_are_read_back_and_gone_when_the_run_ends(spark: SparkSession, lake: Path) -> None:
+    house = Lakehouse(spark, str(lake))
+    left_over = lake / "_landing" / "killed long ago"
+    left_over.mkdir(parents=True)
+    os.utime(left_over, (0, 0))
+
+    def run() -> None:
+        with landing(house, "run") as land:
+            first, second = land(spark.range(3)), land(spark.range(2).selectExpr("id * 2 AS twice"))
+            assert sorted(row["id"] for row in first.collect()) == [0, 1, 2]
+            assert sorted(row["twice"] for row in second.collect()) == [0, 2]
+            assert not left_over.exists()
+            raise RuntimeError("the stage failed")
+
+    with pytest.raises(RuntimeError, match="the stage failed"):
+        run()
+    assert list((lake / "_landing").iterdir()) == []
+
+
+@pytest.mark.parametrize("partitions", [{}, {"turn_date": []}])
+def test_a_replacement_names_its_partitions(spark: SparkSession, lake: Path, partitions: dict[str, list[date]]) -> None:
+    with pytest.raises(ValueError, match="no partition of table turn_outcomes"):
+        Lakehouse(spark, str(lake)).replace(OUTCOMES, outcomes(spark, {}), LABEL, **partitions)

@@ -22,7 +22,7 @@ from selflearn.simulate import simulate
 
 FIRST = date(2026, 1, 5)
 # Every run of a stage costs Spark seconds, so a short week; its sessions cross midnights all the same.
-WEEK = day_range(FIRST, FIRST + timedelta(days=2))
+WEEK = day_range(FIRST, FIRST + timedelta(days=6))
 # A row of these tells when a run took place, so that two runs never have the same.
 CLOCKED = (RUNS.name, RELEASES.name)
 
@@ -189,10 +189,12 @@ def test_a_session_of_50_000_turns_costs_its_cap(spark: SparkSession, tmp_path: 
         detect=Detect(max_turns_per_session=1_000),
         graph=Graph(max_turns_per_user=500),
     )
-    counts = {m.stage: m.row_counts for m, _ in run_pipeline(lake, settings, [date(2026, 1, 5)])}
-    assert counts["ingest"]["turns"] == 50_000
-    assert counts["detect"]["rephrase_pairs"] == sum(min(5, later) for later in range(1_000))
-    assert counts["label"]["weak_labels"] == 0
+    runs = {manifest.stage: manifest for manifest, _ in run_pipeline(lake, settings, [date(2026, 1, 5)])}
+    assert runs["ingest"].row_counts["turns"] == 50_000
+    assert runs["detect"].row_counts["rephrase_pairs"] == sum(min(5, later) for later in range(1_000))
+    assert runs["detect"].metrics["turns_over_session_cap"] == 49_000
+    assert runs["evidence"].metrics["turns_over_user_cap"] == 49_500
+    assert runs["label"].row_counts["weak_labels"] == 0
 
 
 def test_too_many_bad_rows_stop_the_run_before_turns_are_written(spark: SparkSession, tmp_path: Path) -> None:
@@ -209,6 +211,7 @@ def test_too_many_bad_rows_stop_the_run_before_turns_are_written(spark: SparkSes
         run_stage(STAGES["ingest"], lake, settings, [date(2026, 1, 5)])
     assert len(content(lake, "quarantine")) == 1
     assert not Path(lake.root, "turns").exists()
+    assert list(Path(lake.root, "_landing").iterdir()) == []
     failed = DeltaTable(f"{lake.root}/runs").to_pandas()
     assert list(failed["state"]) == ["failed"]
     assert "1 of 10 rows" in failed["message"].iloc[0]
