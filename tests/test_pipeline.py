@@ -83,7 +83,7 @@ def data_tables() -> list[str]:
 def test_a_week_of_logs_becomes_a_training_set(mined: Lakehouse) -> None:
     assert len(content(mined, "turns")) == 600
     assert content(mined, "quarantine") == []
-    assert len(content(mined, "weak_labels")) > 20
+    assert len(content(mined, "weak_labels")) > 10
     origins = DeltaTable(f"{mined.root}/training_sets").to_pandas()["origin"].value_counts()
     assert origins["launch"] > 100
 

@@ -12,6 +12,7 @@ from selflearn.graph.pool import posterior
 from selflearn.graph.weights import MAX_ANCHORS, PoolWeights
 from selflearn.graph.window import Window
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import OTHER_GOAL
 
 
@@ -46,9 +47,11 @@ def anchor_candidates(evidence: DataFrame, launch: DataFrame) -> pd.DataFrame:
     return rows.select(*columns, "goal").toPandas().sort_values(["utterance_id", "goal"])
 
 
-def graph_nodes(evidence: DataFrame, window: Window, weights: PoolWeights, as_of: date) -> DataFrame:
+def graph_nodes(
+    evidence: DataFrame, window: Window, weights: PoolWeights, as_of: date, land: Land = not_landed
+) -> DataFrame:
     """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support."""
-    nodes = posterior(evidence, weights)
+    nodes = land(posterior(evidence, weights))
     said = window.utterances.select(
         "locale",
         "utterance_id",

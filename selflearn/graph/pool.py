@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from selflearn.graph.weights import PoolWeights
 from selflearn.graph.window import Window
+from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph
 
@@ -33,31 +34,33 @@ def own_evidence(window: Window, settings: Graph) -> DataFrame:
 
     Columns `locale, utterance_id, goal, p_nlu, nlu_evidence, outcome_evidence`, `OTHER_GOAL` included.
     """
-    by_probability = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("p_nlu"), "goal")
-    known = (
-        window.readings.join(window.utterances.select("locale", "utterance_id", "n"), ["utterance_id", "locale"])
-        .withColumn("p_nlu", F.least(F.col("p_sum") / F.col("n"), F.lit(1.0)))
+    key = ("utterance_id", "locale")
+    by_probability = RowWindow.partitionBy(*key).orderBy(F.desc_nulls_last("p_nlu"), "goal")
+    outcome = F.when(F.col("n_outcomes") > 0, -F.col("outcome_sum") / F.sqrt(F.greatest("n_outcomes", F.lit(1.0))))
+    considered = (
+        window.utterances.select(*key, "n")
+        .join(window.readings, list(key), "left")
+        .withColumns(
+            {
+                "p_nlu": F.when(F.col("goal").isNotNull(), F.least(F.col("p_sum") / F.col("n"), F.lit(1.0))),
+                "outcome_evidence": outcome,
+            }
+        )
         .withColumn("nth", F.row_number().over(by_probability))
         .where(F.col("nth") < settings.max_candidate_goals)
-        .select(
-            "locale",
-            "utterance_id",
-            "goal",
-            "p_nlu",
-            F.when(F.col("n_outcomes") > 0, -F.col("outcome_sum") / F.sqrt(F.greatest("n_outcomes", F.lit(1.0))))
-            .otherwise(0.0)
-            .alias("outcome_evidence"),
-        )
+        .withColumn("known", F.coalesce(F.sum("p_nlu").over(RowWindow.partitionBy(*key)), F.lit(0.0)))
     )
-    total = known.groupBy("utterance_id", "locale").agg(F.sum("p_nlu").alias("known"))
-    other = window.utterances.join(total, ["utterance_id", "locale"], "left").select(
-        "locale",
-        "utterance_id",
+    reading = F.struct("goal", "p_nlu", F.coalesce("outcome_evidence", F.lit(0.0)).alias("outcome_evidence"))
+    other = F.struct(
         F.lit(OTHER_GOAL).alias("goal"),
-        F.greatest(1 - F.coalesce("known", F.lit(0.0)), F.lit(_LEAST)).alias("p_nlu"),
+        F.greatest(1 - F.col("known"), F.lit(_LEAST)).alias("p_nlu"),
         F.lit(0.0).alias("outcome_evidence"),
     )
-    return known.unionByName(other).withColumn("nlu_evidence", F.log(F.greatest("p_nlu", F.lit(_LEAST))))
+    # The first row of an utterance brings the unknown goal with it; without readings it is that row alone.
+    candidates = F.when(F.col("goal").isNull(), F.array(other)).when(F.col("nth") == 1, F.array(reading, other))
+    return considered.select(*key, F.inline(candidates.otherwise(F.array(reading)))).withColumn(
+        "nlu_evidence", F.log(F.greatest("p_nlu", F.lit(_LEAST)))
+    )
 
 
 def goal_prior(window: Window) -> DataFrame:
@@ -71,25 +74,25 @@ def goal_prior(window: Window) -> DataFrame:
     )
 
 
-def pool_evidence(window: Window, settings: Graph, weights: PoolWeights) -> DataFrame:
+def pool_evidence(window: Window, settings: Graph, weights: PoolWeights, land: Land = not_landed) -> DataFrame:
     """Evidence of every source for every candidate goal of every utterance, one round of messages included.
 
     Columns `locale, utterance_id, goal, p_nlu` and one column per source of `_EVIDENCE`. `weights` pool the
     utterances' own evidence into the beliefs that the messages carry.
     """
-    own = own_evidence(window, settings).join(goal_prior(window), ["goal", "locale"], "left")
+    own = own_evidence(window, settings).join(land(goal_prior(window)), ["goal", "locale"], "left")
     own = own.withColumn("prior", F.coalesce("prior", F.lit(_OTHER_PRIOR)))
     own = own.withColumns({"pair_evidence": F.lit(0.0), "prior_evidence": F.log("prior")})
-    beliefs = posterior(own, weights).select("locale", "utterance_id", "goal", "prior", "posterior")
+    own = land(posterior(own, weights).drop("rank"))
     links = _links(window.pairs)
-    heard = _best_messages(_messages(links, beliefs), settings)
+    heard = _best_messages(_messages(links, own), settings)
     linked = links.groupBy("utterance_id", "locale").agg(
         F.sum("n").alias("n_pairs"), F.sum(F.col("n") * F.col("p")).alias("n_rephrases")
     )
     gain = heard.select("locale", "utterance_id", "goal", "gain", F.col("prior").alias("message_prior"))
     pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_rephrases", F.lit(1.0)))
     return (
-        own.drop("pair_evidence", "prior_evidence")
+        own.drop("pair_evidence", "prior_evidence", "posterior")
         .join(gain, ["utterance_id", "locale", "goal"], "full")
         .withColumn("prior", F.coalesce("prior", "message_prior"))
         .join(linked, ["utterance_id", "locale"], "left")

@@ -6,18 +6,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame
 
-from selflearn.lakehouse.store import Lakehouse
+if TYPE_CHECKING:
+    from selflearn.lakehouse.store import Lakehouse
+
+Land = Callable[[DataFrame], DataFrame]
+"""Writes rows down and returns them as read back, so that what is used twice is not computed twice."""
 
 _FOLDER = "_landing"
 _LEFT_OVER_AFTER_SECONDS = 2 * 86_400
 
 
+def not_landed(rows: DataFrame) -> DataFrame:
+    """The rows as they are: what stages do where nobody gives them a place to land rows."""
+    return rows
+
+
 @contextmanager
-def landing(lake: Lakehouse, run_id: str) -> Iterator[Callable[[DataFrame], DataFrame]]:
+def landing(lake: Lakehouse, run_id: str) -> Iterator[Land]:
     """A function that writes rows into the lake, outside all tables, and returns them as read back.
 
     What a killed run left behind goes when a later run lands rows, two days after.

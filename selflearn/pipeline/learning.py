@@ -34,12 +34,12 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     with landing(lake, context.label.run_id) as land:
         summed = sum_window(rows, as_of, settings)
         window = Window(land(summed.utterances), summed.readings, land(summed.pairs))
-        pooled = pool_evidence(window, settings, PoolWeights()).withColumn("as_of", F.lit(as_of))
+        pooled = pool_evidence(window, settings, PoolWeights(), land).withColumn("as_of", F.lit(as_of))
         context.replace(tables.POOLED_EVIDENCE, pooled, as_of=[as_of])
         context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
         pooled = lake.read(tables.POOLED_EVIDENCE, as_of=[as_of]).drop("as_of")
         weights = _fitted_weights(context, pooled)
-        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of), as_of=[as_of])
+        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of, land), as_of=[as_of])
     return [as_of]
 
 

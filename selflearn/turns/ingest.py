@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import QUARANTINE, TURNS
 from selflearn.settings import Settings, Turns
 from selflearn.turns.cleaning import clean
@@ -43,7 +44,7 @@ def ingest(
     days: Sequence[date],
     now: datetime,
     user_key: bytes,
-    land: Callable[[DataFrame], DataFrame] = lambda rows: rows,
+    land: Land = not_landed,
 ) -> Ingested:
     """Turns of the days, cleaned, deduplicated and in sessions; and the rows of the days that are unfit.
 
@@ -56,7 +57,7 @@ def ingest(
         days: UTC days to make; any order.
         now: the time after which times lie in the future.
         user_key: the secret that user ids are hashed with.
-        land: writes rows down and returns them as read back, so that what is used twice is not computed twice.
+        land: see `Land`.
     """
     days = sorted(set(days))
     checked = _checked(raw, settings.turns, days, now)
