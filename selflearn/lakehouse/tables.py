@@ -246,27 +246,6 @@ EVIDENCE = Table(
     checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair')"},
 )
 
-POOLED_EVIDENCE = Table(
-    "pooled_evidence",
-    StructType(
-        [
-            _required("as_of", DATE),
-            _required("locale", STRING),
-            _required("utterance_id", STRING),
-            _required("goal", STRING),
-            _required("p_nlu", DOUBLE),
-            _required("nlu_evidence", DOUBLE),
-            _required("outcome_evidence", DOUBLE),
-            _required("pair_evidence", DOUBLE),
-            _required("prior_evidence", DOUBLE),
-            _required("n_pairs", DOUBLE),
-        ]
-    ),
-    key=("as_of", "utterance_id", "goal"),
-    partition=("as_of",),
-    checks=_probability("p_nlu"),
-)
-
 GRAPH_NODES = Table(
     "graph_nodes",
     StructType(
@@ -428,7 +407,6 @@ ALL_TABLES = (
     REPHRASE_PAIRS,
     TURN_OUTCOMES,
     EVIDENCE,
-    POOLED_EVIDENCE,
     GRAPH_NODES,
     GRAPH_EDGES,
     WEAK_LABELS,

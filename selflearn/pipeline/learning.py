@@ -34,10 +34,8 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     with landing(lake, context.label.run_id) as land:
         summed = sum_window(rows, as_of, settings)
         window = Window(land(summed.utterances), summed.readings, land(summed.pairs))
-        pooled = pool_evidence(window, settings, PoolWeights(), land).withColumn("as_of", F.lit(as_of))
-        context.replace(tables.POOLED_EVIDENCE, pooled, as_of=[as_of])
         context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
-        pooled = lake.read(tables.POOLED_EVIDENCE, as_of=[as_of]).drop("as_of")
+        pooled = land(pool_evidence(window, settings, PoolWeights(), land))
         weights = _fitted_weights(context, pooled)
         context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of, land), as_of=[as_of])
     return [as_of]
@@ -70,7 +68,7 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.POOLED_EVIDENCE, tables.GRAPH_NODES, tables.GRAPH_EDGES))
+GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.GRAPH_EDGES, tables.GRAPH_NODES))
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
