@@ -66,6 +66,9 @@ def _reason() -> Column:
     def share(value: Column) -> Column:
         return F.format_string("%.2f", value)
 
+    def people(n: Column) -> Column:
+        return F.when(n == 1, "1 person").otherwise(F.format_string("%d people", n))
+
     nlu_intent = F.get_json_object("nlu_goal", "$.intent")
     same_intent = nlu_intent == F.get_json_object("goal", "$.intent")
     reading = (
@@ -74,7 +77,8 @@ def _reason() -> Column:
         .when(same_intent, F.concat(F.lit("the NLU reads other values with "), share(F.col("p_read"))))
         .otherwise(F.concat(F.lit("the NLU reads "), nlu_intent, F.lit(" with "), share(F.col("p_read"))))
     )
-    said = F.format_string("; said by %d people, failed %.0f %% of the time", F.col("n_users"), 100 * F.col("friction"))
+    failed = F.format_string(", failed %.0f %% of the time", 100 * F.col("friction"))
+    said = F.concat(F.lit("; said by "), people(F.col("n_users")), failed)
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
         "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f",
@@ -82,5 +86,5 @@ def _reason() -> Column:
         F.col("outcome_evidence"),
         F.col("pair_evidence"),
     )
-    behind = F.format_string("; %d people behind the label", F.col("n_users_behind"))
+    behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))
     return F.concat(reading, said, paired, behind, strongest)

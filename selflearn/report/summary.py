@@ -64,13 +64,17 @@ def sample_labels_table(lake: str, as_of: date, n: int = 10) -> Table:
     labels = read_labels(lake, as_of)
     new = labels[labels["is_new"]].sort_values(["n_users_behind", "p_correct", "utterance_id"], ascending=False)
     new = new.assign(turn=new.groupby("locale").cumcount()).sort_values(["turn"], kind="stable").head(n)
-    table = Table(title=f"{len(new)} new labels, and why", title_justify="left", show_lines=True)
-    for heading in ("heard", "was read as", "means", "p", "because"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title=f"{len(new)} new labels, and why", title_justify="left", show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for row in new.itertuples():
-        heard = f"{row.text}\n[{row.locale}{', after ' + str(row.context) if row.context else ''}]"
-        read, means = (readable_goal(str(goal)) if goal else "nothing" for goal in (row.nlu_goal, row.goal))
-        table.add_row(Text(heard), Text(read), Text(means), f"{row.p_correct:.2f}", Text(str(row.reason)))
+        after = f", after {row.context}" if row.context else ""
+        read = readable_goal(str(row.nlu_goal)) if row.nlu_goal else "nothing"
+        table.add_row("heard", Text.assemble((str(row.text), "bold"), (f"  [{row.locale}{after}]", "dim")))
+        table.add_row("was read as", Text(read))
+        table.add_row("means", Text(f"{readable_goal(str(row.goal))} with {row.p_correct:.2f}"))
+        table.add_row("because", Text(str(row.reason)), end_section=True)
+        table.add_row()
     return table
 
 
