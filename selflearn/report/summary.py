@@ -68,7 +68,8 @@ def sample_labels_table(lake: str, as_of: date, n: int = 10) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for row in new.itertuples():
-        after = f", after {row.context}" if row.context else ""
+        context = str(row.context)
+        after = f", after {context}" if context else ""
         read = readable_goal(str(row.nlu_goal)) if row.nlu_goal else "nothing"
         table.add_row("heard", Text.assemble((str(row.text), "bold"), (f"  [{row.locale}{after}]", "dim")))
         table.add_row("was read as", Text(read))
