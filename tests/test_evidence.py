@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from selflearn.graph import evidence, n_over_user_cap, sum_window, window_days
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.tables import Table
+from selflearn.lakehouse.schema import Table
 from selflearn.settings import Graph
 
 DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(2)]

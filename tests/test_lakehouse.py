@@ -20,8 +20,9 @@ from selflearn.errors import DataError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.lakehouse.manifest import Manifest, record, succeeded_runs
+from selflearn.lakehouse.schema import DATE, Table
 from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
-from selflearn.lakehouse.tables import ALL_TABLES, Table
+from selflearn.lakehouse.tables import ALL_TABLES
 
 LABEL = CommitLabel("run-1", "0123456789ab")
 DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(3)]
@@ -71,7 +72,7 @@ def test_declarations_hold_together(table: Table) -> None:
         if column.endswith("_at"):
             assert field.dataType == tables.TIMESTAMP
         if column.endswith("_date"):
-            assert field.dataType == tables.DATE
+            assert field.dataType == DATE
     assert len({table.name for table in ALL_TABLES}) == len(ALL_TABLES)
 
 

@@ -14,8 +14,9 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from selflearn.errors import DataError
+from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse
-from selflearn.lakehouse.tables import ALL_TABLES, RELEASES, RUNS, Table
+from selflearn.lakehouse.tables import ALL_TABLES, RELEASES, RUNS
 from selflearn.pipeline import LEARNING, MINING, STAGES, day_range, run_pipeline, run_stage
 from selflearn.settings import USER_KEY_VARIABLE, Detect, Graph, Release, Settings, Source, Turns
 from selflearn.simulate import simulate

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from selflearn.errors import DataError, InfrastructureError
 from selflearn.lakehouse.log import newest_version, rows_written
-from selflearn.lakehouse.tables import Table
+from selflearn.lakehouse.schema import Table
 
 _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
 # Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.

@@ -2,114 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from pyspark.sql.types import ArrayType, BinaryType, ByteType, MapType
 
-from pyspark.sql.types import (
-    ArrayType,
-    BinaryType,
-    BooleanType,
-    ByteType,
-    DataType,
-    DateType,
-    DoubleType,
-    IntegerType,
-    LongType,
-    MapType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
+from selflearn.lakehouse.schema import (
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    HEARD_TEXT,
+    INTEGER,
+    LONG,
+    READING,
+    SLOT,
+    SPAN,
+    STRING,
+    TIMESTAMP,
+    Table,
+    columns,
+    optional,
+    probability,
+    required,
 )
 
 OTHER_GOAL = "*"
 """Stands in a goal column for every goal that is not a candidate of the utterance."""
 
-
-@dataclass(frozen=True)
-class Table:
-    """A Delta table: where it lies below the lake, what is in it, and what must hold.
-
-    `partition` holds the columns by which a stage replaces its own rows; `published` tables are read by
-    engines other than Spark.
-    """
-
-    name: str
-    schema: StructType
-    key: tuple[str, ...]
-    partition: tuple[str, ...]
-    checks: Mapping[str, str] = field(default_factory=dict)
-    published: bool = False
-
-
-def _required(name: str, kind: DataType) -> StructField:
-    return StructField(name, kind, nullable=False)
-
-
-def _optional(name: str, kind: DataType) -> StructField:
-    return StructField(name, kind, nullable=True)
-
-
-STRING, DOUBLE, LONG, INTEGER = StringType(), DoubleType(), LongType(), IntegerType()
-DATE, TIMESTAMP, BOOLEAN = DateType(), TimestampType(), BooleanType()
-
-# Delta has no NOT NULL inside arrays, so nested fields are declared nullable.
-SLOT = StructType([_optional("name", STRING), _optional("value", STRING)])
-HEARD_TEXT = StructType([_optional("text", STRING), _optional("score", DOUBLE)])
-READING = StructType([_optional("goal", STRING), _optional("score", DOUBLE)])
-SPAN = StructType(
-    [
-        _optional("name", STRING),
-        _optional("value", STRING),
-        _optional("start", INTEGER),
-        _optional("end", INTEGER),
-    ]
-)
-
-
-def _probability(*columns: str) -> dict[str, str]:
-    # Delta takes an unknown for a violation, so what may be missing says so.
-    return {f"{column}_is_probability": f"{column} IS NULL OR {column} BETWEEN 0 AND 1" for column in columns}
-
-
 TURNS = Table(
     "turns",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("turn_id", STRING),
-            _required("session_id", STRING),
-            _required("turn_index", INTEGER),
-            _required("user_id", STRING),
-            _required("ts", TIMESTAMP),
-            _required("locale", STRING),
-            _required("context", STRING),
-            _required("text", STRING),
-            _required("normalised_text", STRING),
-            _required("utterance_id", STRING),
-            _optional("text_alternatives", ArrayType(HEARD_TEXT)),
-            _optional("asr_score", DOUBLE),
-            _optional("intent", STRING),
-            _optional("slots", ArrayType(SLOT)),
-            _optional("goal", STRING),
-            _optional("nlu_score", DOUBLE),
-            _optional("nlu_alternatives", ArrayType(READING)),
-            _optional("prompt", STRING),
-            _optional("response", STRING),
-            _optional("fallback", BOOLEAN),
-            _optional("barge_in", BOOLEAN),
-            _optional("error", BOOLEAN),
-            _optional("cancelled", BOOLEAN),
-            _optional("completed", BOOLEAN),
-            _optional("feedback", INTEGER),
-            _optional("rewrite_id", STRING),
-            _optional("model_version", STRING),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("turn_id", STRING),
+        required("session_id", STRING),
+        required("turn_index", INTEGER),
+        required("user_id", STRING),
+        required("ts", TIMESTAMP),
+        required("locale", STRING),
+        required("context", STRING),
+        required("text", STRING),
+        required("normalised_text", STRING),
+        required("utterance_id", STRING),
+        optional("text_alternatives", ArrayType(HEARD_TEXT)),
+        optional("asr_score", DOUBLE),
+        optional("intent", STRING),
+        optional("slots", ArrayType(SLOT)),
+        optional("goal", STRING),
+        optional("nlu_score", DOUBLE),
+        optional("nlu_alternatives", ArrayType(READING)),
+        optional("prompt", STRING),
+        optional("response", STRING),
+        optional("fallback", BOOLEAN),
+        optional("barge_in", BOOLEAN),
+        optional("error", BOOLEAN),
+        optional("cancelled", BOOLEAN),
+        optional("completed", BOOLEAN),
+        optional("feedback", INTEGER),
+        optional("rewrite_id", STRING),
+        optional("model_version", STRING),
     ),
     key=("turn_id",),
     partition=("turn_date",),
     checks={
-        **_probability("asr_score", "nlu_score"),
+        **probability("asr_score", "nlu_score"),
         "text_is_not_empty": "length(normalised_text) > 0",
         "feedback_is_a_sign": "feedback IS NULL OR feedback IN (-1, 0, 1)",
     },
@@ -117,15 +69,13 @@ TURNS = Table(
 
 QUARANTINE = Table(
     "quarantine",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("row_hash", STRING),
-            _required("reason", STRING),
-            _optional("offending_value", STRING),
-            _required("raw_row", STRING),
-            _optional("source_file", STRING),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("row_hash", STRING),
+        required("reason", STRING),
+        optional("offending_value", STRING),
+        required("raw_row", STRING),
+        optional("source_file", STRING),
     ),
     key=("row_hash",),
     partition=("turn_date",),
@@ -133,38 +83,34 @@ QUARANTINE = Table(
 
 PAIR_SIGNALS = Table(
     "pair_signals",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("session_id", STRING),
-            _required("locale", STRING),
-            _required("user_id", STRING),
-            _required("source_turn_id", STRING),
-            _required("target_turn_id", STRING),
-            _required("source_turn_index", INTEGER),
-            _required("target_turn_index", INTEGER),
-            _required("source_utterance", STRING),
-            _required("target_utterance", STRING),
-            _required("signals", ArrayType(DOUBLE)),
-            _required("levels", ArrayType(ByteType())),
-            _required("seed", DOUBLE),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("session_id", STRING),
+        required("locale", STRING),
+        required("user_id", STRING),
+        required("source_turn_id", STRING),
+        required("target_turn_id", STRING),
+        required("source_turn_index", INTEGER),
+        required("target_turn_index", INTEGER),
+        required("source_utterance", STRING),
+        required("target_utterance", STRING),
+        required("signals", ArrayType(DOUBLE)),
+        required("levels", ArrayType(ByteType())),
+        required("seed", DOUBLE),
     ),
     key=("source_turn_id", "target_turn_id"),
     partition=("turn_date",),
-    checks=_probability("seed"),
+    checks=probability("seed"),
 )
 
 LEVEL_PATTERNS = Table(
     "level_patterns",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("model", STRING),
-            _required("pattern", STRING),
-            _required("n", LONG),
-            _required("seed_sum", DOUBLE),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("model", STRING),
+        required("pattern", STRING),
+        required("n", LONG),
+        required("seed_sum", DOUBLE),
     ),
     key=("turn_date", "model", "pattern"),
     partition=("turn_date", "model"),
@@ -172,12 +118,10 @@ LEVEL_PATTERNS = Table(
 
 DETECTORS = Table(
     "detectors",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("model", STRING),
-            _required("content", STRING),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("model", STRING),
+        required("content", STRING),
     ),
     key=("turn_date", "model"),
     partition=("turn_date",),
@@ -185,61 +129,55 @@ DETECTORS = Table(
 
 REPHRASE_PAIRS = Table(
     "rephrase_pairs",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("session_id", STRING),
-            _required("locale", STRING),
-            _required("user_id", STRING),
-            _required("source_turn_id", STRING),
-            _required("target_turn_id", STRING),
-            _required("source_turn_index", INTEGER),
-            _required("target_turn_index", INTEGER),
-            _required("source_utterance", STRING),
-            _required("target_utterance", STRING),
-            _required("p_friction_source", DOUBLE),
-            _required("p_same_goal", DOUBLE),
-            _required("p_rephrase", DOUBLE),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("session_id", STRING),
+        required("locale", STRING),
+        required("user_id", STRING),
+        required("source_turn_id", STRING),
+        required("target_turn_id", STRING),
+        required("source_turn_index", INTEGER),
+        required("target_turn_index", INTEGER),
+        required("source_utterance", STRING),
+        required("target_utterance", STRING),
+        required("p_friction_source", DOUBLE),
+        required("p_same_goal", DOUBLE),
+        required("p_rephrase", DOUBLE),
     ),
     key=("source_turn_id", "target_turn_id"),
     partition=("turn_date",),
-    checks=_probability("p_friction_source", "p_same_goal", "p_rephrase"),
+    checks=probability("p_friction_source", "p_same_goal", "p_rephrase"),
 )
 
 TURN_OUTCOMES = Table(
     "turn_outcomes",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("turn_id", STRING),
-            _required("p_friction", DOUBLE),
-            _required("outcome_log_odds", DOUBLE),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("turn_id", STRING),
+        required("p_friction", DOUBLE),
+        required("outcome_log_odds", DOUBLE),
     ),
     key=("turn_id",),
     partition=("turn_date",),
-    checks=_probability("p_friction"),
+    checks=probability("p_friction"),
 )
 
 EVIDENCE = Table(
     "evidence",
-    StructType(
-        [
-            _required("turn_date", DATE),
-            _required("kind", STRING),
-            _required("locale", STRING),
-            _required("source_utterance", STRING),
-            _required("target", STRING),
-            _optional("context", STRING),
-            _optional("text", STRING),
-            _required("n", DOUBLE),
-            _required("p_sum", DOUBLE),
-            _required("friction_sum", DOUBLE),
-            _required("n_outcomes", DOUBLE),
-            _required("outcome_sum", DOUBLE),
-            _optional("users", BinaryType()),
-        ]
+    columns(
+        required("turn_date", DATE),
+        required("kind", STRING),
+        required("locale", STRING),
+        required("source_utterance", STRING),
+        required("target", STRING),
+        optional("context", STRING),
+        optional("text", STRING),
+        required("n", DOUBLE),
+        required("p_sum", DOUBLE),
+        required("friction_sum", DOUBLE),
+        required("n_outcomes", DOUBLE),
+        required("outcome_sum", DOUBLE),
+        optional("users", BinaryType()),
     ),
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),
@@ -248,102 +186,94 @@ EVIDENCE = Table(
 
 GRAPH_NODES = Table(
     "graph_nodes",
-    StructType(
-        [
-            _required("as_of", DATE),
-            _required("locale", STRING),
-            _required("utterance_id", STRING),
-            _required("context", STRING),
-            _required("text", STRING),
-            _required("goal", STRING),
-            _required("rank", INTEGER),
-            _required("posterior", DOUBLE),
-            _required("nlu_evidence", DOUBLE),
-            _required("outcome_evidence", DOUBLE),
-            _required("pair_evidence", DOUBLE),
-            _required("prior_evidence", DOUBLE),
-            _required("p_nlu", DOUBLE),
-            _required("n_turns", DOUBLE),
-            _required("n_pairs", DOUBLE),
-            _required("friction", DOUBLE),
-            _required("n_users", LONG),
-            _required("n_users_behind", LONG),
-        ]
+    columns(
+        required("as_of", DATE),
+        required("locale", STRING),
+        required("utterance_id", STRING),
+        required("context", STRING),
+        required("text", STRING),
+        required("goal", STRING),
+        required("rank", INTEGER),
+        required("posterior", DOUBLE),
+        required("nlu_evidence", DOUBLE),
+        required("outcome_evidence", DOUBLE),
+        required("pair_evidence", DOUBLE),
+        required("prior_evidence", DOUBLE),
+        required("p_nlu", DOUBLE),
+        required("n_turns", DOUBLE),
+        required("n_pairs", DOUBLE),
+        required("friction", DOUBLE),
+        required("n_users", LONG),
+        required("n_users_behind", LONG),
     ),
     key=("as_of", "utterance_id", "goal"),
     partition=("as_of",),
-    checks=_probability("posterior", "p_nlu"),
+    checks=probability("posterior", "p_nlu"),
 )
 
 GRAPH_EDGES = Table(
     "graph_edges",
-    StructType(
-        [
-            _required("as_of", DATE),
-            _required("locale", STRING),
-            _required("source_utterance", STRING),
-            _required("target_utterance", STRING),
-            _required("n_pairs", DOUBLE),
-            _required("p_rephrase", DOUBLE),
-            _required("n_users", LONG),
-        ]
+    columns(
+        required("as_of", DATE),
+        required("locale", STRING),
+        required("source_utterance", STRING),
+        required("target_utterance", STRING),
+        required("n_pairs", DOUBLE),
+        required("p_rephrase", DOUBLE),
+        required("n_users", LONG),
     ),
     key=("as_of", "source_utterance", "target_utterance"),
     partition=("as_of",),
-    checks=_probability("p_rephrase"),
+    checks=probability("p_rephrase"),
 )
 
 WEAK_LABELS = Table(
     "weak_labels",
-    StructType(
-        [
-            _required("as_of", DATE),
-            _required("locale", STRING),
-            _required("utterance_id", STRING),
-            _required("context", STRING),
-            _required("text", STRING),
-            _required("goal", STRING),
-            _required("intent", STRING),
-            _required("slots", ArrayType(SPAN)),
-            _required("is_intent_only", BOOLEAN),
-            _required("annotated_utterance", STRING),
-            _required("p_correct", DOUBLE),
-            _required("p_correct_lb", DOUBLE),
-            _optional("nlu_goal", STRING),
-            _required("is_new", BOOLEAN),
-            _required("n_turns", DOUBLE),
-            _required("n_pairs", DOUBLE),
-            _required("n_users", LONG),
-            _required("n_users_behind", LONG),
-            _required("friction", DOUBLE),
-            _required("reason", STRING),
-        ]
+    columns(
+        required("as_of", DATE),
+        required("locale", STRING),
+        required("utterance_id", STRING),
+        required("context", STRING),
+        required("text", STRING),
+        required("goal", STRING),
+        required("intent", STRING),
+        required("slots", ArrayType(SPAN)),
+        required("is_intent_only", BOOLEAN),
+        required("annotated_utterance", STRING),
+        required("p_correct", DOUBLE),
+        required("p_correct_lb", DOUBLE),
+        optional("nlu_goal", STRING),
+        required("is_new", BOOLEAN),
+        required("n_turns", DOUBLE),
+        required("n_pairs", DOUBLE),
+        required("n_users", LONG),
+        required("n_users_behind", LONG),
+        required("friction", DOUBLE),
+        required("reason", STRING),
     ),
     key=("as_of", "utterance_id"),
     partition=("as_of",),
-    checks=_probability("p_correct", "p_correct_lb"),
+    checks=probability("p_correct", "p_correct_lb"),
     published=True,
 )
 
 TRAINING_SETS = Table(
     "training_sets",
-    StructType(
-        [
-            _required("release_id", STRING),
-            _required("example_id", STRING),
-            _required("split", STRING),
-            _required("origin", STRING),
-            _required("locale", STRING),
-            _required("context", STRING),
-            _required("text", STRING),
-            _required("intent", STRING),
-            _required("slots", ArrayType(SPAN)),
-            _required("is_intent_only", BOOLEAN),
-            _required("annotated_utterance", STRING),
-            _required("weight", DOUBLE),
-            _optional("utterance_id", STRING),
-            _optional("reason", STRING),
-        ]
+    columns(
+        required("release_id", STRING),
+        required("example_id", STRING),
+        required("split", STRING),
+        required("origin", STRING),
+        required("locale", STRING),
+        required("context", STRING),
+        required("text", STRING),
+        required("intent", STRING),
+        required("slots", ArrayType(SPAN)),
+        required("is_intent_only", BOOLEAN),
+        required("annotated_utterance", STRING),
+        required("weight", DOUBLE),
+        optional("utterance_id", STRING),
+        optional("reason", STRING),
     ),
     key=("release_id", "example_id"),
     partition=("release_id",),
@@ -357,17 +287,15 @@ TRAINING_SETS = Table(
 
 RELEASES = Table(
     "releases",
-    StructType(
-        [
-            _required("release_id", STRING),
-            _required("as_of", DATE),
-            _required("state", STRING),
-            _required("created_at", TIMESTAMP),
-            _required("settings_fingerprint", STRING),
-            _required("n_launch", LONG),
-            _required("n_corrected", LONG),
-            _required("n_confirmed", LONG),
-        ]
+    columns(
+        required("release_id", STRING),
+        required("as_of", DATE),
+        required("state", STRING),
+        required("created_at", TIMESTAMP),
+        required("settings_fingerprint", STRING),
+        required("n_launch", LONG),
+        required("n_corrected", LONG),
+        required("n_confirmed", LONG),
     ),
     key=("release_id",),
     partition=("release_id",),
@@ -377,21 +305,19 @@ RELEASES = Table(
 
 RUNS = Table(
     "runs",
-    StructType(
-        [
-            _required("run_id", STRING),
-            _required("stage", STRING),
-            _required("days", ArrayType(DATE)),
-            _required("state", STRING),
-            _required("started_at", TIMESTAMP),
-            _required("finished_at", TIMESTAMP),
-            _required("settings_fingerprint", STRING),
-            _required("versions_read", MapType(STRING, LONG)),
-            _required("versions_written", MapType(STRING, LONG)),
-            _required("row_counts", MapType(STRING, LONG)),
-            _required("metrics", MapType(STRING, DOUBLE)),
-            _optional("message", STRING),
-        ]
+    columns(
+        required("run_id", STRING),
+        required("stage", STRING),
+        required("days", ArrayType(DATE)),
+        required("state", STRING),
+        required("started_at", TIMESTAMP),
+        required("finished_at", TIMESTAMP),
+        required("settings_fingerprint", STRING),
+        required("versions_read", MapType(STRING, LONG)),
+        required("versions_written", MapType(STRING, LONG)),
+        required("row_counts", MapType(STRING, LONG)),
+        required("metrics", MapType(STRING, DOUBLE)),
+        optional("message", STRING),
     ),
     key=("run_id",),
     partition=(),

@@ -14,8 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from selflearn.errors import InfrastructureError, SelflearnError
 from selflearn.lakehouse.manifest import Manifest, record
+from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
-from selflearn.lakehouse.tables import Table
 from selflearn.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
-from selflearn.lakehouse.tables import HEARD_TEXT, READING, SLOT
+from selflearn.lakehouse.schema import HEARD_TEXT, READING, SLOT
 from selflearn.turns.text import SUSPECT_RE2, UNIT_SEPARATOR, hash_user, mask_personal_data, normalise_text
 
 Masker = Callable[[pa.Array], pa.Array]

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, StringType
 
 from selflearn.errors import DataError
-from selflearn.lakehouse.tables import HEARD_TEXT
+from selflearn.lakehouse.schema import HEARD_TEXT
 from selflearn.settings import Source
 from selflearn.turns.cleaning import clean
 from selflearn.turns.mapping import DEFECT, RAW_ROW, SCORED_FRAME, defect, shown

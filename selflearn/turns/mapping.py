@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from selflearn.errors import DataError, SettingsError
-from selflearn.lakehouse.tables import HEARD_TEXT, SLOT
+from selflearn.lakehouse.schema import HEARD_TEXT, SLOT
 
 # What each raw row has besides canonical columns.
 RAW_ROW, SOURCE_FILE, DEFECT = "__raw_row", "__source_file", "__defect"
