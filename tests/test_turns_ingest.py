@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.errors import DataError, SettingsError
@@ -261,3 +261,20 @@ def test_an_unfit_launch_set_is_refused(spark: SparkSession, tmp_path: Path) -> 
         read_launch_set(spark, Source(path=str(tmp_path / "nowhere.jsonl")))
     with pytest.raises(SettingsError, match=r"words: .*there are text, locale, context, intent, slots"):
         read_launch_set(spark, source.model_copy(update={"columns": {"words": "text"}}))
+
+
+def test_what_is_landed_is_masked_and_hashed_already(spark: SparkSession, tmp_path: Path) -> None:
+    before = RICH | {"turn_id": "t0", "ts": "2026-03-01T09:00:00Z", "text": "the day before, 0171 1234567"}
+    source = write_lines(tmp_path / "log.jsonl", RICH, BARE, before)
+    landed: list[str] = []
+
+    def land(rows: DataFrame) -> DataFrame:
+        landed.extend(str(row) for row in rows.collect())
+        return rows
+
+    settings = Settings(lake="unused", source=source)
+    ingested = ingest(read_source(spark, source, [DAY]), settings, [DAY], NOW, KEY, land)
+    assert ingested.turns.count() == 2
+    assert any("t0" in row for row in landed)
+    for secret in ("7946", "1234567", "example.com", "the day before"):
+        assert not any(secret in row for row in landed)

@@ -12,7 +12,6 @@ from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.scoring import log_odds, sigmoid, weight_sum, with_weights
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES, Signal
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.keys import join_on_id
 
 _YES = (0.5,)
 
@@ -56,7 +55,7 @@ def turn_levels(turns: DataFrame, scored_pairs: DataFrame) -> DataFrame:
         F.col("feedback").cast("double").alias("feedback"),
         F.col("barge_in").cast("double").alias("interrupted"),
     )
-    joined = join_on_id(seen, follow_up, "turn_id", "left").fillna(0.0, ["said_again", "went_on"])
+    joined = seen.join(follow_up, "turn_id", "left").fillna(0.0, ["said_again", "went_on"])
     levels = F.array(*(level(F.col(signal.name), signal) for signal in FRICTION_SIGNALS))
     return joined.select("turn_date", "turn_id", levels.alias("levels"), _seed().alias("seed"))
 

@@ -12,7 +12,6 @@ from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.scoring import log_odds, sigmoid, with_weights
 from selflearn.detect.signals import PAIR_SIGNALS
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.keys import join_on_id
 
 _LEAST_FRICTION = 1e-6
 
@@ -28,7 +27,7 @@ def rephrase_pairs(scored: DataFrame, outcomes: DataFrame) -> DataFrame:
     source = outcomes.select(F.col("turn_id").alias("source_turn_id"), F.col("p_friction").alias("p_friction_source"))
     p_same_goal = F.least(F.lit(1.0), F.col("p_rephrase") / F.greatest("p_friction_source", F.lit(_LEAST_FRICTION)))
     return (
-        join_on_id(scored, source, "source_turn_id")
+        scored.join(source, "source_turn_id")
         .withColumn("p_same_goal", p_same_goal)
         .select(*tables.REPHRASE_PAIRS.schema.fieldNames())
     )

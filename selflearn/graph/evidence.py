@@ -10,7 +10,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.keys import join_on_id
 from selflearn.settings import Graph
 
 SKETCH_LG_K = 8
@@ -25,7 +24,7 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
     - `pair`: target is the utterance that said it again, `p_sum` the probability that it did.
     """
-    said = _shared(join_on_id(turns, outcomes.drop("turn_date"), "turn_id"), settings)
+    said = _shared(turns.join(outcomes.drop("turn_date"), "turn_id"), settings)
     parts = (_utterances(said), _readings(said), _pairs(pairs, settings))
     columns = tables.EVIDENCE.schema.fieldNames()
     first, *rest = (part.select(*columns) for part in parts)

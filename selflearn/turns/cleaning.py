@@ -40,7 +40,7 @@ CLEANED = StructType(
 )
 # Null where cleaning leaves them as they are.
 _SELDOM_CHANGED = ("text", "text_alternatives", "prompt", "response")
-_CLEANED_FROM = (
+CLEANED_FROM = (
     "text",
     "text_alternatives",
     "prompt",
@@ -62,7 +62,7 @@ def clean(turns: DataFrame, mask: bool, user_key: bytes) -> DataFrame:
     frames with a score and go out as goals with a score. Columns that need no cleaning pass through.
     """
     kept = [name for name in turns.columns if name not in CLEANED.fieldNames()]
-    cleaned = _cleaner(mask, user_key)(*map(F.col, _CLEANED_FROM)).alias("cleaned")
+    cleaned = _cleaner(mask, user_key)(*map(F.col, CLEANED_FROM)).alias("cleaned")
     new = {name: F.col(f"cleaned.{name}") for name in CLEANED.fieldNames()}
     new |= {name: F.coalesce(new[name], F.col(name)) for name in _SELDOM_CHANGED}
     id_parts = ("locale", "context", "normalised_text")

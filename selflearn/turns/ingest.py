@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import QUARANTINE, TURNS
 from selflearn.settings import Settings, Turns
-from selflearn.turns.cleaning import clean
+from selflearn.turns.cleaning import CLEANED_FROM, clean
 from selflearn.turns.mapping import RAW_ROW, SOURCE_FILE, defect, shown
 from selflearn.turns.sessions import DAY, day_of, is_on, is_visible, midnight_of, sessionise
 from selflearn.turns.source import FILE_DAY
@@ -20,6 +20,7 @@ from selflearn.turns.text import UNIT_SEPARATOR
 from selflearn.turns.validation import find_defect, is_misplaced, latest_time, locale_column, present
 
 _SHOWN_CHARACTERS = 200
+_OF_BAD_ROWS = ("own_day", "defect", RAW_ROW, SOURCE_FILE)
 _IDS = ("turn_id", "session_id", "user_id", "intent", "rewrite_id", "model_version")
 
 
@@ -61,13 +62,30 @@ def ingest(
     """
     days = sorted(set(days))
     checked = _checked(raw, settings.turns, days, now)
-    is_bad = F.col("defect").isNotNull()
-    landed = land(checked.withColumn(RAW_ROW, F.when(is_bad, F.col(RAW_ROW))))
+    landed = land(_fit_to_land(checked, settings.turns, days, user_key))
     repeated = land(_repeated_ids(landed))
-    turns = _turns(landed, repeated, settings.turns, days, user_key)
-    bad = landed.where(is_bad).unionByName(_duplicates(checked, repeated, days))
+    bad = landed.where(F.col("defect").isNotNull()).select(*_OF_BAD_ROWS)
+    bad = bad.unionByName(_duplicates(checked, repeated).select(*_OF_BAD_ROWS))
     is_own = F.col("own_day").isin(days)
-    return Ingested(landed.where(is_own).select("own_day"), turns, _quarantine(bad.where(is_own)))
+    return Ingested(
+        landed.where(is_own).select("own_day"),
+        _turns(landed, repeated, settings.turns, days),
+        _quarantine(bad.where(is_own)),
+    )
+
+
+def _fit_to_land(checked: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes) -> DataFrame:
+    """The checked rows as they may be written down: masked, users hashed, the raw form of bad rows alone.
+
+    Of rows that serve to find duplicates alone, and of bad ones, nothing is left that would need cleaning.
+    """
+    is_bad = F.col("defect").isNotNull()
+    is_turn = ~is_bad & is_visible(F.col("us"), days, rules.max_session_hours)
+    user = F.coalesce("user_id", F.concat(F.lit("session:"), "session_id"))
+    whole = checked.withColumns({"user_id": user, "context": F.coalesce("context", F.lit(""))})
+    emptied = {name: F.when(is_turn, F.col(name)) for name in CLEANED_FROM}
+    kept = whole.withColumns({**emptied, RAW_ROW: F.when(is_bad, F.col(RAW_ROW))})
+    return clean(kept, rules.mask_personal_data, user_key)
 
 
 def _checked(raw: DataFrame, rules: Turns, days: Sequence[date], now: datetime) -> DataFrame:
@@ -91,16 +109,13 @@ def _repeated_ids(rows: DataFrame) -> DataFrame:
     return sound.groupBy("turn_id").count().where("count > 1").select("turn_id")
 
 
-def _turns(rows: DataFrame, repeated: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes) -> DataFrame:
+def _turns(rows: DataFrame, repeated: DataFrame, rules: Turns, days: Sequence[date]) -> DataFrame:
     sound = rows.where(F.col("defect").isNull()).drop(RAW_ROW, SOURCE_FILE, FILE_DAY, "defect", "own_day")
     once = sound.join(repeated, "turn_id", "left_anti").withColumn("is_duplicate", F.lit(False))
     again = sound.join(repeated, "turn_id", "left_semi").withColumn("is_duplicate", _is_duplicate())
     seen = once.unionByName(again).where(is_visible(F.col("us"), days, rules.max_session_hours))
-    user = F.coalesce("user_id", F.concat(F.lit("session:"), "session_id"))
-    whole = seen.withColumns({"user_id": user, "context": F.coalesce("context", F.lit(""))})
-    cleaned = clean(whole, rules.mask_personal_data, user_key)
     return (
-        sessionise(cleaned, rules.session_gap_minutes, rules.max_session_hours)
+        sessionise(seen, rules.session_gap_minutes, rules.max_session_hours)
         .where(~F.col("is_duplicate") & F.col("turn_date").isin(days))
         .withColumn("feedback", F.col("feedback").cast("int"))
         .select(*TURNS.schema.fieldNames())
@@ -114,12 +129,12 @@ def _is_duplicate() -> Column:
     return F.coalesce(earlier >= midnight_of(F.col("us")) - DAY, F.lit(False))
 
 
-def _duplicates(checked: DataFrame, repeated: DataFrame, days: Sequence[date]) -> DataFrame:
+def _duplicates(checked: DataFrame, repeated: DataFrame) -> DataFrame:
     """Sound rows whose turn came before, with their raw form as the source has it."""
     sound = checked.where(F.col("defect").isNull())
     again = sound.join(repeated, "turn_id", "left_semi").withColumn("is_duplicate", _is_duplicate())
     found = defect("duplicate_turn_id", shown("turn_id", F.col("turn_id")))
-    return again.where("is_duplicate").withColumn("defect", found).select(*checked.columns)
+    return again.where("is_duplicate").withColumn("defect", found)
 
 
 def _quarantine(bad: DataFrame) -> DataFrame:
