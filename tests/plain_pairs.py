@@ -13,6 +13,8 @@ from rapidfuzz import fuzz
 Row = dict[str, Any]
 
 COLUMNS = {
+    "session_id": pa.string(),
+    "turn_index": pa.int32(),
     "at": pa.int64(),
     "context": pa.string(),
     "prompt": pa.string(),
@@ -25,8 +27,9 @@ COLUMNS = {
     "goals": pa.list_(pa.string()),
     "goal_scores": pa.list_(pa.float64()),
     "fallback": pa.bool_(),
-    "trouble": pa.bool_(),
+    "failed": pa.bool_(),
     "completed": pa.bool_(),
+    "feedback": pa.int32(),
     "barge_in": pa.bool_(),
 }
 
@@ -75,10 +78,17 @@ def is_unread(turn: Row) -> bool:
     return turn["fallback"] or turn["goal"] is None
 
 
-def friction(turn: Row) -> float:
+def is_trouble(turn: Row) -> bool:
+    return turn["failed"] or turn["feedback"] == -1
+
+
+def doubt(turn: Row) -> float:
     read = 0.1 if is_unread(turn) else 1.0 if turn["nlu_score"] is None else turn["nlu_score"]
-    doubt = 1 - read * (1.0 if turn["asr_score"] is None else turn["asr_score"])
-    return max(doubt, 0.9) if turn["trouble"] or turn["completed"] is False else float(doubt)
+    return float(1 - read * (1.0 if turn["asr_score"] is None else turn["asr_score"]))
+
+
+def friction(turn: Row) -> float:
+    return max(doubt(turn), 0.9) if is_trouble(turn) or turn["completed"] is False else doubt(turn)
 
 
 def compare(source: Row, target: Row, distance: int) -> tuple[dict[str, float], float]:
@@ -107,7 +117,7 @@ def compare(source: Row, target: Row, distance: int) -> tuple[dict[str, float], 
         "source_confidence": _known(source["nlu_score"]),
         "source_unread": float(is_unread(source)),
         "source_recognition": _known(source["asr_score"]),
-        "source_trouble": float(source["trouble"]),
+        "source_trouble": float(is_trouble(source)),
         "source_completed": _known(source["completed"]),
         "source_interrupted": _known(source["barge_in"]),
         "text_similarity": best,
@@ -123,6 +133,20 @@ def compare(source: Row, target: Row, distance: int) -> tuple[dict[str, float], 
         "target_unread": float(is_unread(target)),
     }
     return signals, min(1.0, friction(source) * similarity)
+
+
+def friction_of_turn(turn: Row, after: list[tuple[float, dict[str, float]]]) -> tuple[list[float], float]:
+    """Friction signals of a turn, NaN where missing, and the seed; `after` holds its pairs, nearest first."""
+    again = max((p for p, _ in after), default=0.0)
+    following = [signals["prompt_repeated"] for _, signals in after if signals["distance"] == 1]
+    signals = [
+        _known(turn["nlu_score"]), float(is_unread(turn)), _known(turn["asr_score"]), float(turn["failed"]),
+        _known(turn["completed"]), _known(turn["feedback"]), again, _known(turn["barge_in"]),
+        *(following or [math.nan]), float(bool(after)),
+    ]  # fmt: skip
+    seed = doubt(turn) * (again + (1 - again) / 4)
+    went_wrong = is_unread(turn) or is_trouble(turn) or turn["completed"] is False
+    return signals, max(seed, 0.9) if went_wrong else seed
 
 
 def _known(value: float | bool | None) -> float:

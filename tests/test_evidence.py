@@ -47,7 +47,7 @@ def said(turn_id: str, user: str, utterance: str, **fields: Any) -> Row:
 
 
 def outcome(row: Row, p_friction: float, log_odds: float) -> Row:
-    of_turn = {name: row[name] for name in ("turn_date", "turn_id")}
+    of_turn = {name: row[name] for name in ("turn_date", "turn_id", "utterance_id")}
     return of_turn | {"p_friction": p_friction, "outcome_log_odds": log_odds}
 
 
@@ -63,7 +63,9 @@ def pair(source: Row, target: Row, p: float, friction: float = 0.5) -> Row:
         "user_id": source["user_id"],
         "source_utterance": source["utterance_id"],
         "target_utterance": target["utterance_id"],
+        "levels": [],
         "p_friction_source": friction,
+        "p_friction_target": 0.5,
         "p_same_goal": p,
         "p_rephrase": p,
     }
@@ -275,6 +277,9 @@ def test_an_unread_utterance_has_pairs_and_no_readings(told: Told) -> None:
     assert told("pair", "said again", "said again") == {}
 
 
+READ = ("p_sum", "n_outcomes", "outcome_sum")
+
+
 def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: list[Row], log: Log) -> None:
     as_of = DAYS[-1] + timedelta(days=5)
     window = sum_window(frame(spark, tables.EVIDENCE, mined), as_of, SETTINGS)
@@ -286,9 +291,11 @@ def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: lis
         for name in SUMS:
             total[name] += weight * row[name]
     found = {}
+    readings = window.utterances.select("locale", "utterance_id", F.inline("readings"))
+    once = readings.groupBy("locale", "utterance_id", "goal").agg(*(F.sum(name).alias(name) for name in READ))
     for kind, rows, *key in (
-        ("utterance", window.utterances, "utterance_id"),
-        ("reading", window.readings, "utterance_id", "goal"),
+        ("utterance", window.utterances.drop("readings"), "utterance_id"),
+        ("reading", once, "utterance_id", "goal"),
         ("pair", window.pairs, "source_utterance", "target_utterance"),
     ):
         counted = rows if kind == "reading" else rows.withColumn("n_users", F.hll_sketch_estimate("users"))

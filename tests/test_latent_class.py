@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from datetime import date, timedelta
-from itertools import product
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,11 +14,8 @@ from scipy.special import expit
 
 from selflearn.detect.friction import FRICTION_SIGNALS
 from selflearn.detect.latent_class import MIN_OBSERVATIONS, LevelModel, Patterns, fit, shipped_model
-from selflearn.detect.scoring import fit_daily
 from selflearn.detect.signals import PAIR_SIGNALS, Signal
-from selflearn.lakehouse import tables
 
-DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(8)]
 SIGNALS = (
     Signal("alike", "similarity", (0.3, 0.6), "rises with a match"),
     Signal("unlike", "similarity", (0.5,), "falls with a match"),
@@ -205,6 +199,14 @@ def test_more_steps_trust_the_patterns_more_than_the_seeds() -> None:
     assert spreads[0] < spreads[-1]
 
 
+def test_what_some_signals_contribute_is_their_part_of_the_log_odds() -> None:
+    patterns = two_classes(2_000)
+    model = fit("pair", patterns, SIGNALS, 1, ANCHOR)
+    parts = [model.part(patterns.levels, which) for which in ([0, 2], [1], [3])]
+    seeds = model.seed_weight * np.log(patterns.seeds / (1 - patterns.seeds))
+    assert model.log_odds(patterns.levels, patterns.seeds) == pytest.approx(model.offset + sum(parts) + seeds)
+
+
 def test_a_model_survives_as_json_and_nothing_else_does() -> None:
     model = fit("pair", two_classes(1_000), SIGNALS, 2, ANCHOR)
     assert LevelModel.from_json(model.to_json()) == model
@@ -224,23 +226,3 @@ def test_shipped_models_fit_the_declared_signals(name: str, signals: tuple[Signa
     for shares in (*model.match, *model.unmatch):
         assert shares[0] == 0
         assert sum(shares) == pytest.approx(1, abs=1e-3)
-
-
-def test_fitting_a_week_is_fitting_its_days(caplog: pytest.LogCaptureFixture) -> None:
-    rng = np.random.default_rng(3)
-    rows = []
-    for day, n in product(DAYS, (100, 200, 300)):
-        pattern = "".join(str(rng.integers(0, signal.n_levels)) for signal in FRICTION_SIGNALS)
-        rows.append((day, "friction", pattern, n, n * rng.random()))
-    patterns = pd.DataFrame(rows, columns=tables.LEVEL_PATTERNS.schema.fieldNames())
-    shuffled = patterns.sample(frac=1, random_state=1)
-    week = fit_daily("friction", patterns, FRICTION_SIGNALS, DAYS[:7], 3, 2)
-    for day in DAYS[:7]:
-        seen = shuffled[[day - timedelta(days=3) < other <= day for other in shuffled["turn_date"]]]
-        (alone,) = fit_daily("friction", seen, FRICTION_SIGNALS, [day], 3, 2).values()
-        assert alone.n == min(3, DAYS.index(day) + 1) * 600
-        assert replace(alone, offset=0.0) == replace(week[day], offset=0.0)
-        assert alone.offset == pytest.approx(week[day].offset, abs=1e-9)
-    nothing = fit_daily("friction", patterns.iloc[:0], FRICTION_SIGNALS, [DAYS[0]], 3, 2)
-    assert nothing[DAYS[0]] == shipped_model("friction")
-    assert "too few" in caplog.text

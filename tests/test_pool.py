@@ -14,9 +14,19 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from selflearn.graph import PoolWeights, Window, fit_weights, pool_evidence, posterior
-from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
-from selflearn.graph.pool import _COINCIDENCE, _LEAST, _MOST_CERTAIN_PAIR, _OTHER_PRIOR
+from selflearn.graph import (
+    PoolWeights,
+    Window,
+    anchor_candidates,
+    fit_weights,
+    goal_prior,
+    graph_edges,
+    graph_nodes,
+    own_beliefs,
+    pool_evidence,
+)
+from selflearn.graph.candidates import LEAST, OTHER_PRIOR, SOURCES
+from selflearn.graph.pool import _COINCIDENCE, _MOST_CERTAIN_PAIR
 from selflearn.graph.weights import MIN_ANCHORS
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
@@ -24,7 +34,6 @@ from selflearn.settings import Graph as Settings
 
 SETTINGS = Settings(max_candidate_goals=3)
 WEIGHTS = PoolWeights(nlu=0.8, outcome=0.6, pair=0.7, prior=0.3)
-SOURCES = ("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence")
 AS_OF = date(2025, 1, 31)
 
 Candidates = dict[tuple[str, str], dict[str, float]]
@@ -43,10 +52,11 @@ class Graph:
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     said, read, linked = [], [], []
     for locale, graph in graphs.items():
-        for utterance, n in graph.utterances.items():
-            said += [(locale, utterance, "", utterance, n, 0.25, user) for user in graph.users.get(utterance, "u")]
-        read += [(locale, *key, *row) for key, row in graph.readings.items()]
-        linked += [(locale, *key, *row, "u") for key, row in graph.pairs.items()]
+        for name, n in graph.utterances.items():
+            users = graph.users.get(name, "u")
+            said += [(locale, f"{locale}|{name}", "", name, n, 0.25, user) for user in users]
+        read += [(locale, f"{locale}|{name}", goal, *row) for (name, goal), row in graph.readings.items()]
+        linked += [(locale, *(f"{locale}|{end}" for end in ends), *row, "u") for ends, row in graph.pairs.items()]
     of_locale = "locale string, utterance_id string"
     ends = "locale string, source_utterance string, target_utterance string"
     utterances = spark.createDataFrame(
@@ -61,14 +71,25 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
         names = [name for name in rows.columns if name != "user"]
         return rows.groupBy(*names).agg(F.hll_sketch_agg("user", F.lit(8)).alias("users"))
 
-    return Window(sketched(utterances), readings, sketched(pairs))
+    listed = readings.groupBy("locale", "utterance_id").agg(
+        F.collect_list(F.struct("goal", "p_sum", "n_outcomes", "outcome_sum")).alias("readings")
+    )
+    read = sketched(utterances).join(listed, ["locale", "utterance_id"], "left")
+    return Window(read.withColumn("readings", F.coalesce("readings", F.array())), sketched(pairs), readings)
 
 
-def pooled(spark: SparkSession, graphs: dict[str, Graph], settings: Settings = SETTINGS) -> dict[str, Candidates]:
-    evidence = pool_evidence(as_window(spark, graphs), settings, WEIGHTS)
+def nodes_of(window: Window, settings: Settings = SETTINGS) -> tuple[DataFrame, DataFrame]:
+    """Pooled evidence of a window, and the graph's nodes."""
+    prior = goal_prior(window)
+    beliefs = own_beliefs(window.utterances, settings, WEIGHTS, prior)
+    pooled = pool_evidence(beliefs, graph_edges(window, AS_OF), settings, prior)
+    return pooled, graph_nodes(pooled, WEIGHTS, AS_OF)
+
+
+def found_in(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, Candidates]:
     found: dict[str, Candidates] = defaultdict(dict)
-    for row in posterior(evidence, WEIGHTS).collect():
-        found[row["locale"]][row["utterance_id"], row["goal"]] = row.asDict()
+    for row in nodes_of(as_window(spark, graphs))[1].collect():
+        found[row["locale"]][row["utterance_id"].partition("|")[2], row["goal"]] = row.asDict()
     return found
 
 
@@ -89,11 +110,11 @@ def plain(graph: Graph) -> Candidates:
     mass: dict[str, float] = defaultdict(float)
     for (_, goal), (p_sum, _, _) in graph.readings.items():
         mass[goal] += p_sum
-    prior = {g: max(m / sum(mass.values()) * (1 - _OTHER_PRIOR), _LEAST**2) for g, m in mass.items()}
-    prior[OTHER_GOAL] = _OTHER_PRIOR
+    prior = {g: max(m / sum(mass.values()) * (1 - OTHER_PRIOR), LEAST) for g, m in mass.items()}
+    prior[OTHER_GOAL] = OTHER_PRIOR
 
     def candidate(goal: str, p_nlu: float, outcome: float) -> dict[str, float]:
-        known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu, _LEAST)), "outcome_evidence": outcome}
+        known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu, LEAST)), "outcome_evidence": outcome}
         return known | {"pair_evidence": 0.0, "prior_evidence": math.log(prior[goal])}
 
     found: Candidates = {}
@@ -106,7 +127,7 @@ def plain(graph: Graph) -> Candidates:
         for p, goal, outcome in known:
             found[utterance, goal] = candidate(goal, -p, outcome)
         rest = 1 - sum(-p for p, _, _ in known)
-        found[utterance, OTHER_GOAL] = candidate(OTHER_GOAL, max(rest, _LEAST), 0.0)
+        found[utterance, OTHER_GOAL] = candidate(OTHER_GOAL, max(rest, LEAST), 0.0)
     plain_posterior(found)
 
     links = [(s, t, *row) for (s, t), row in graph.pairs.items()]
@@ -120,7 +141,7 @@ def plain(graph: Graph) -> Candidates:
         n_rephrases[to] += n * p
         odds = p / (1 - p)
         for (of, goal), row in found.items():
-            if of == sender and goal != OTHER_GOAL and row["posterior"] > _LEAST:
+            if of == sender and goal != OTHER_GOAL and row["posterior"] > LEAST:
                 gains[to][goal] += n * math.log1p(odds * row["posterior"] / max(prior[goal], _COINCIDENCE))
     for utterance, gained in gains.items():
         best = sorted(gained, key=lambda goal: (-gained[goal], goal))[: SETTINGS.max_candidate_goals]
@@ -184,7 +205,7 @@ def graphs() -> dict[str, Graph]:
 
 @pytest.fixture(scope="module")
 def found(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, Candidates]:
-    return pooled(spark, graphs)
+    return found_in(spark, graphs)
 
 
 def test_posterior_equals_the_plain_pool(graphs: dict[str, Graph], found: dict[str, Candidates]) -> None:
@@ -218,7 +239,7 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, Candidates]) -> None:
 
 def test_readings_of_no_probability_stop_nothing(spark: SparkSession) -> None:
     nothing = Graph({"u": 1.0}, {("u", "g"): (0.0, 1.0, 1.0)})
-    (rows,) = pooled(spark, {"en-US": nothing}).values()
+    (rows,) = found_in(spark, {"en-US": nothing}).values()
     assert sum(row["posterior"] for row in rows.values()) == pytest.approx(1)
     assert rows["u", OTHER_GOAL]["rank"] == 1
 
@@ -227,28 +248,24 @@ def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
     users = {"a": "xy", "b": "yz", "other goal": "vw", "alone": "xyz", "unknown": "x"}
     means = {"other goal": "h", "unknown": OTHER_GOAL}
     ends = [("a", "b"), ("b", "a"), ("a", "other goal"), ("unknown", "b")]
-    graph = Graph(dict.fromkeys(users, 2.0), {("a", "g"): (1.0, 0.0, 0.0)}, dict.fromkeys(ends, (2.0, 0.1)), users)
+    readings = {(u, means.get(u, "g")): (1.9, 0.0, 0.0) for u in users if u != "unknown"}
+    graph = Graph(dict.fromkeys(users, 2.0), readings, dict.fromkeys(ends, (2.0, 0.1)), users)
     window = as_window(spark, {"en": graph})
-    goals = [(u, g, 0.9 if g == means.get(u, "g") else 0.05) for u in users for g in ("g", "h", OTHER_GOAL)]
-    evidence = spark.createDataFrame(
-        [("en", u, g, p, math.log(p), 0.0, 0.0, -1.0, 1.0) for u, g, p in goals],
-        "locale string, utterance_id string, goal string, p_nlu double, nlu_evidence double, "
-        "outcome_evidence double, pair_evidence double, prior_evidence double, n_pairs double",
-    )
-    nodes = graph_nodes(evidence, window, WEIGHTS, AS_OF)
+    pooled, nodes = nodes_of(window)
     assert nodes.columns == tables.GRAPH_NODES.schema.fieldNames()
-    found = {row["utterance_id"]: row for row in nodes.where("rank = 1").collect()}
-    assert {u: row["n_users"] for u, row in found.items()} == {u: len(names) for u, names in users.items()}
-    behind = {u: row["n_users_behind"] for u, row in found.items()}
-    assert behind == {"a": 3, "b": 3, "other goal": 2, "alone": 3, "unknown": 1}
-    assert {u: row["goal"] for u, row in found.items()} == dict.fromkeys(users, "g") | means
+    found = {(row["text"], row["goal"]): row for row in nodes.collect()}
+    assert {u: row["n_users"] for (u, _), row in found.items()} == {u: len(names) for u, names in users.items()}
+    behind = {key: row["n_users_behind"] for key, row in found.items() if key[1] == "g"}
+    assert behind == {("a", "g"): 3, ("b", "g"): 3, ("other goal", "g"): 4, ("alone", "g"): 3, ("unknown", "g"): 3}
+    assert found["a", "h"]["n_users_behind"] == 4
+    assert {u: goal for (u, goal), row in found.items() if row["rank"] == 1} == dict.fromkeys(users, "g") | means
     edges = graph_edges(window, AS_OF)
     assert edges.columns == tables.GRAPH_EDGES.schema.fieldNames()
-    assert {(row["source_utterance"], row["target_utterance"]) for row in edges.collect()} == set(ends)
+    assert {tuple(row[f"{end}_utterance"][3:] for end in ("source", "target")) for row in edges.collect()} == set(ends)
 
-    known = [("a", "g"), ("a", "g"), ("b", "g"), ("b", "h"), ("alone", "new"), ("never said", "g")]
-    anchors = anchor_candidates(evidence, spark.createDataFrame(known, "utterance_id string, goal string"))
-    assert dict(anchors.groupby("utterance_id")["is_right"].sum()) == {"a": 1, "alone": 0}
+    known = [("en|a", "g"), ("en|a", "g"), ("en|b", "g"), ("en|b", "h"), ("en|alone", "new"), ("never said", "g")]
+    anchors = anchor_candidates(pooled, spark.createDataFrame(known, "utterance_id string, goal string"))
+    assert dict(anchors.groupby("utterance_id")["is_right"].sum()) == {"en|a": 1, "en|alone": 0}
 
 
 def anchors(n: int, seed: int = 2) -> pd.DataFrame:

@@ -38,14 +38,17 @@ def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None,
         "goal": top,
         "goals": list(readings or ()),
         "goal_scores": list((readings or {}).values()),
+        "session_id": "s",
+        "turn_index": 0,
         "at": 0,
         "context": "",
         "prompt": None,
         "nlu_score": readings[top] if readings and top else None,
         "asr_score": None,
         "fallback": False,
-        "trouble": False,
+        "failed": False,
         "completed": None,
+        "feedback": None,
         "barge_in": None,
     }
     return known | fields
@@ -103,7 +106,7 @@ def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
     again = turn("weather in paris", {goal("weather", city="paris"): 1.0})
     sure = turn("weather in paris", {goal("weather", city="paris"): 1.0}, asr_score=1.0)
     assert named(sure, again)["seed"] == 0
-    for trouble in ({"trouble": True}, {"completed": False}, {"fallback": True}):
+    for trouble in ({"failed": True}, {"feedback": -1}, {"completed": False}, {"fallback": True}):
         source = turn("weather in paris", {goal("weather", city="paris"): 1.0}, asr_score=1.0, **trouble)
         assert columns(source).heuristic_friction()[0] == pytest.approx(0.9)
         assert named(source, again)["seed"] > named(sure, again)["seed"]
@@ -239,8 +242,9 @@ turns = st.builds(
             "nlu_score": unit,
             "asr_score": unit,
             "fallback": st.booleans(),
-            "trouble": st.booleans(),
+            "failed": st.booleans(),
             "completed": maybe,
+            "feedback": st.sampled_from([None, -1, 0, 1]),
             "barge_in": maybe,
         }
     ),

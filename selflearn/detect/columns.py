@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selflearn.detect.ragged import Floats, Ints, max_of, offsets_of, places, sum_of
+from selflearn.ragged import Floats, Ints, max_of, offsets_of, places, sum_of
 
 Bools = npt.NDArray[np.bool_]
 Value = tuple[str, str]
@@ -20,7 +20,7 @@ Value = tuple[str, str]
 MAX_TEXTS = 10
 NONE = -1
 _UNREAD_CONFIDENCE = 0.1
-_TROUBLE_FRICTION = 0.9
+TROUBLE_FRICTION = 0.9
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class TurnColumns:
 
     Attributes:
         at: microseconds.
+        unread: no reading, or the fallback.
+        failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` and `text_weights`, the probability of each, are lists by turn
             (`text_offsets`).
         goals: distinct goals; `goal` is the code of each turn's top reading.
@@ -59,8 +61,9 @@ class TurnColumns:
     confidence: Floats
     recognition: Floats
     unread: Bools
-    trouble: Bools
+    failed: Bools
     completed: Floats
+    feedback: Floats
     barge_in: Floats
     texts: npt.NDArray[np.object_]
     text_offsets: Ints
@@ -71,16 +74,25 @@ class TurnColumns:
     alternative_keys: Ints
     values: SlotValues
 
-    def heuristic_friction(self) -> Floats:
-        """1 - P(recognised right) * P(read right), at least .9 where something went visibly wrong."""
+    @property
+    def trouble(self) -> Bools:
+        """Error, cancellation or a thumbs-down."""
+        return np.asarray(self.failed | (self.feedback < 0))
+
+    @property
+    def doubt(self) -> Floats:
+        """1 - P(recognised right) * P(read right)."""
         read = np.where(self.unread, _UNREAD_CONFIDENCE, _or_one(self.confidence))
-        friction = 1 - read * _or_one(self.recognition)
+        return 1 - read * _or_one(self.recognition)
+
+    def heuristic_friction(self) -> Floats:
+        """The doubt, at least .9 where something went visibly wrong."""
         went_wrong = self.trouble | (self.completed == 0)
-        return np.where(went_wrong, np.maximum(friction, _TROUBLE_FRICTION), friction)
+        return np.where(went_wrong, np.maximum(self.doubt, TROUBLE_FRICTION), self.doubt)
 
 
 def turn_columns(turns: pa.Table) -> TurnColumns:
-    """Arrays of a table with the columns that `comparison.compare_turns` selects."""
+    """Arrays of a table with the columns that `detection.observed` selects."""
     n = turns.num_rows
     top, offered, offered_goals, offered_scores = _readings(turns)
     goals, codes = _coded(pa.concat_arrays([top, offered_goals]))
@@ -99,8 +111,9 @@ def turn_columns(turns: pa.Table) -> TurnColumns:
         confidence=_numbers(turns["nlu_score"]),
         recognition=_numbers(turns["asr_score"]),
         unread=(_numbers(turns["fallback"]) == 1) | (goal == NONE),
-        trouble=_numbers(turns["trouble"]) == 1,
+        failed=_numbers(turns["failed"]) == 1,
         completed=_numbers(turns["completed"]),
+        feedback=_numbers(turns["feedback"]),
         barge_in=_numbers(turns["barge_in"]),
         texts=texts,
         text_offsets=text_offsets,

@@ -78,6 +78,11 @@ class LevelModel:
         """Log-odds of each row of levels with its seed, shape (rows,)."""
         return self.offset + self.slope * _total(self.weights(), levels) + self.seed_weight * _logit(seeds)
 
+    def part(self, levels: Levels, signals: Sequence[int]) -> Floats:
+        """What the given signals alone contribute to the log-odds of each row, shape (rows,)."""
+        weights = self.weights()
+        return self.slope * _total([weights[k] for k in signals], levels[:, list(signals)])
+
     def _with_mean(self, patterns: Patterns) -> LevelModel:
         """The same model with the offset at which its mean posterior equals the mean seed."""
         rest = self.log_odds(patterns.levels, patterns.seeds) - self.offset
@@ -85,7 +90,7 @@ class LevelModel:
         lowest, highest = -float(rest.max()) - _REACH, -float(rest.min()) + _REACH
 
         def excess(offset: float) -> float:
-            return float(patterns.counts @ _sigmoid(rest + offset)) / patterns.n - mean
+            return float(patterns.counts @ sigmoid(rest + offset)) / patterns.n - mean
 
         offset = brentq(excess, lowest, highest)
         return replace(self, offset=float(offset))
@@ -141,7 +146,7 @@ def fit(name: str, patterns: Patterns, signals: Sequence[Signal], steps: int, an
         )
         share = float(patterns.counts @ posterior) / patterns.n
         total = _total(model.weights(), patterns.levels)
-        posterior = _sigmoid(float(np.log(share / (1 - share))) + total)
+        posterior = sigmoid(float(np.log(share / (1 - share))) + total)
     slope = _temper(total, patterns)
     return replace(model, slope=_EXPERT_WEIGHT * slope, seed_weight=_EXPERT_WEIGHT)._with_mean(patterns)
 
@@ -179,7 +184,7 @@ def _temper(total: Floats, patterns: Patterns) -> float:
     share = float(patterns.counts @ patterns.seeds) / patterns.n
     coefficients = np.array([np.log(share / (1 - share)), 1.0])
     for _ in range(_TEMPER_STEPS):
-        p = _sigmoid(design @ coefficients)
+        p = sigmoid(design @ coefficients)
         pull = np.array([0.0, _PULL * (coefficients[1] - 1)])
         gradient = design.T @ (patterns.counts * (patterns.seeds - p)) - pull
         curvature = (design * (patterns.counts * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ design
@@ -203,5 +208,6 @@ def _logit(probabilities: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def _sigmoid(values: Floats) -> Floats:
+def sigmoid(values: Floats) -> Floats:
+    """Probabilities of log-odds."""
     return np.asarray(1 / (1 + np.exp(-np.clip(values, -500, 500))))

@@ -31,20 +31,20 @@ class Signal:
         return len(self.edges) + 2
 
 
-_YES = (0.5,)
+YES = (0.5,)
 
 PAIR_SIGNALS: tuple[Signal, ...] = (
     Signal("source_confidence", "source", (0.3, 0.5, 0.7, 0.9, 0.99), "probability of the source's top reading"),
-    Signal("source_unread", "source", _YES, "the source got no reading, or the fallback"),
+    Signal("source_unread", "source", YES, "the source got no reading, or the fallback"),
     Signal(
         "source_recognition",
         "source",
         (0.05, 0.22, 0.5, 0.74, 0.9),
         "the recogniser's confidence in the source",
     ),
-    Signal("source_trouble", "source", _YES, "error, cancellation or a thumbs-down on the source"),
-    Signal("source_completed", "source", _YES, "the assistant reports that it did what it read"),
-    Signal("source_interrupted", "source", _YES, "the user cut into the answer to the source"),
+    Signal("source_trouble", "source", YES, "error, cancellation or a thumbs-down on the source"),
+    Signal("source_completed", "source", YES, "the assistant reports that it did what it read"),
+    Signal("source_interrupted", "source", YES, "the user cut into the answer to the source"),
     Signal(
         "text_similarity",
         "similarity",
@@ -64,18 +64,18 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
         "a value the source's reading lacks, in both n-bests",
     ),
     Signal("values_shared", "similarity", (0.01, 0.5, 0.99), "overlap of the two top readings' values"),
-    Signal("value_contradicts", "similarity", _YES, "the same slot with another value"),
+    Signal("value_contradicts", "similarity", YES, "the same slot with another value"),
     Signal(
         "value_heard",
         "similarity",
         (0.01, 0.6, 0.75, 0.9),
         "new values of the target found in the source's words",
     ),
-    Signal("alternative_confirmed", "similarity", _YES, "the target's reading was an alternative of the source"),
+    Signal("alternative_confirmed", "similarity", YES, "the target's reading was an alternative of the source"),
     Signal("gap", "context", (5, 8, 12, 20, 40), "seconds between the two turns"),
     Signal("distance", "context", (1.5, 2.5, 3.5), "turns between the two"),
     Signal("prompt_repeated", "context", (0.5, 1.5), "same context, same prompt asked again"),
-    Signal("target_unread", "context", _YES, "the target got no reading, or the fallback"),
+    Signal("target_unread", "context", YES, "the target got no reading, or the fallback"),
 )
 PAIR_SIGNAL_NAMES = tuple(signal.name for signal in PAIR_SIGNALS)
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from rapidfuzz import fuzz, process
 
 from selflearn.detect.columns import NONE, TurnColumns, goal_values
-from selflearn.detect.ragged import Floats, Ints, max_of, offsets_of, places, products, sum_of
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
+from selflearn.ragged import Floats, Ints, max_of, offsets_of, places, products, sum_of
 
 Strings = npt.NDArray[np.object_]
 

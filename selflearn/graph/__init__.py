@@ -2,9 +2,9 @@
 
 from selflearn.graph.evidence import evidence, n_over_user_cap
 from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
-from selflearn.graph.pool import pool_evidence, posterior
+from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
-from selflearn.graph.window import Window, sum_window, window_days
+from selflearn.graph.window import Window, goal_prior, sum_window, window_days
 
 __all__ = [
     "FittedWeights",
@@ -13,11 +13,12 @@ __all__ = [
     "anchor_candidates",
     "evidence",
     "fit_weights",
+    "goal_prior",
     "graph_edges",
     "graph_nodes",
     "n_over_user_cap",
+    "own_beliefs",
     "pool_evidence",
-    "posterior",
     "sum_window",
     "window_days",
 ]

@@ -24,7 +24,7 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
     - `pair`: target is the utterance that said it again, `p_sum` the probability that it did.
     """
-    said = _shared(turns.join(outcomes.drop("turn_date"), "turn_id"), settings)
+    said = _shared(_with_outcomes(_capped(turns, settings), outcomes))
     parts = (_utterances(said), _readings(said), _pairs(pairs, settings))
     columns = tables.EVIDENCE.schema.fieldNames()
     first, *rest = (part.select(*columns) for part in parts)
@@ -46,20 +46,27 @@ def _talkers(turns: DataFrame, settings: Graph) -> DataFrame:
     return per_user.where(F.col("n_turns") > settings.max_turns_per_user)
 
 
-def _shared(turns: DataFrame, settings: Graph) -> DataFrame:
-    """Turns with the `share` that each has in its user's one vote for its utterance and day.
-
-    Of a user with more than `max_turns_per_user` turns on a day, about that many count, chosen by their ids' hash.
-    """
+def _capped(turns: DataFrame, settings: Graph) -> DataFrame:
+    """Turns; of a user with more than `max_turns_per_user` on a day about that many, chosen by their ids' hash."""
     is_chosen = F.pmod(F.xxhash64("turn_id"), F.col("n_turns")) < settings.max_turns_per_user
+    talkers = F.broadcast(_talkers(turns, settings))
+    return turns.join(talkers, ["turn_date", "user_id"], "left").where(F.col("n_turns").isNull() | is_chosen)
+
+
+def _with_outcomes(turns: DataFrame, outcomes: DataFrame) -> DataFrame:
+    """Turns and their outcomes, partitioned by utterance: one shuffle for the join and for all sums."""
+    of_turn = outcomes.select("utterance_id", "turn_id", "p_friction", "outcome_log_odds")
+    return turns.repartition("utterance_id").join(of_turn.repartition("utterance_id"), ["utterance_id", "turn_id"])
+
+
+def _shared(said: DataFrame) -> DataFrame:
+    """Turns with the `share` that each has in its user's one vote for its utterance and day."""
     same_user = Window.partitionBy("utterance_id", "turn_date", "user_id")
-    return (
-        turns.join(F.broadcast(_talkers(turns, settings)), ["turn_date", "user_id"], "left")
-        .where(F.col("n_turns").isNull() | is_chosen)
-        .withColumn("fallback", F.coalesce("fallback", F.lit(False)))
-        # One shuffle for the shares and for both sums over them.
-        .repartition("utterance_id", "turn_date")
-        .withColumn("share", 1 / F.count(F.lit(1)).over(same_user))
+    return said.withColumns(
+        {
+            "fallback": F.coalesce("fallback", F.lit(False)),
+            "share": 1 / F.count(F.lit(1)).over(same_user),
+        }
     )
 
 

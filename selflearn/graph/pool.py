@@ -2,167 +2,183 @@
 
     log p(g | u) = w_nlu * log p_nlu(g | u) + w_outcome * outcome + w_pair * messages + w_prior * log prior(g) + const
 
-over each utterance's few candidate goals, kept as rows `(utterance, goal)`, so that one round is joins and sums.
-`OTHER_GOAL` stands for every goal that is no candidate. A pair that is a rephrase with probability p sends, both ways,
-the likelihood ratio `p * belief(g) / chance(g) + (1 - p)`: a goal is never copied, and a linked utterance that means
-none of the candidates says nothing. n expected rephrases, like n outcomes, count as sqrt(n), for they are not
-independent.
+over each utterance's few candidate goals, kept as a list in the utterance's row, so that one round is two joins and a
+sum. `OTHER_GOAL` stands for every goal that is no candidate. A pair that is a rephrase with probability p sends, both
+ways, the likelihood ratio `p * belief(g) / chance(g) + (1 - p)`: a goal is never copied, and a linked utterance that
+means none of the candidates says nothing.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import Window as RowWindow
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from selflearn.graph.candidates import LEAST, SOURCES, Candidates, Heard, Prior, Readings, own_candidates, with_messages
 from selflearn.graph.weights import PoolWeights
-from selflearn.graph.window import Window
-from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import OTHER_GOAL
+from selflearn.ragged import Floats, Ints
 from selflearn.settings import Graph
 
-_OTHER_PRIOR = 0.02
-_LEAST = 1e-4
 _MOST_CERTAIN_PAIR = 0.99
 _COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
-_EVIDENCE = ("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence")
+
+_CANDIDATE = "goal: string, p_nlu: double, " + ", ".join(f"{source}: double" for source in SOURCES)
+_SAID = "utterance_id string, locale string, context string, text string, n_turns double, friction double, "
+BELIEFS = _SAID + f"users binary, goals array<struct<{_CANDIDATE}, posterior: double, chance: double, is_top: boolean>>"
+POOLED = _SAID + f"n_users bigint, n_pairs double, goals array<struct<{_CANDIDATE}, n_users_behind: bigint>>"
+
+_Pass = Callable[[pa.RecordBatch], dict[str, pa.Array]]
 
 
-def own_evidence(window: Window, settings: Graph) -> DataFrame:
-    """Candidates from the utterance's own readings, with what its NLU and its outcomes say.
+def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior) -> DataFrame:
+    """What each utterance's own readings and outcomes make of it, before any message; columns of `BELIEFS`.
 
-    Columns `locale, utterance_id, goal, p_nlu, nlu_evidence, outcome_evidence`, `OTHER_GOAL` included.
+    `utterances` are those of a `Window`.
     """
-    key = ("utterance_id", "locale")
-    by_probability = RowWindow.partitionBy(*key).orderBy(F.desc_nulls_last("p_nlu"), "goal")
-    outcome = F.when(F.col("n_outcomes") > 0, -F.col("outcome_sum") / F.sqrt(F.greatest("n_outcomes", F.lit(1.0))))
-    considered = (
-        window.utterances.select(*key, "n")
-        .join(window.readings, list(key), "left")
-        .withColumns(
-            {
-                "p_nlu": F.when(F.col("goal").isNotNull(), F.least(F.col("p_sum") / F.col("n"), F.lit(1.0))),
-                "outcome_evidence": outcome,
-            }
+
+    def beliefs(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        readings, n_turns = batch.column("readings"), batch.column("n")
+        goal, *sums = _fields(readings, "goal", "p_sum", "n_outcomes", "outcome_sum")
+        own = own_candidates(
+            Readings(_offsets(readings), goal, *map(_numbers, sums)),
+            _numbers(n_turns),
+            batch.column("locale").to_pylist(),
+            prior,
+            settings.max_candidate_goals,
         )
-        .withColumn("nth", F.row_number().over(by_probability))
-        .where(F.col("nth") < settings.max_candidate_goals)
-        .withColumn("known", F.coalesce(F.sum("p_nlu").over(RowWindow.partitionBy(*key)), F.lit(0.0)))
-    )
-    reading = F.struct("goal", "p_nlu", F.coalesce("outcome_evidence", F.lit(0.0)).alias("outcome_evidence"))
-    other = F.struct(
-        F.lit(OTHER_GOAL).alias("goal"),
-        F.greatest(1 - F.col("known"), F.lit(_LEAST)).alias("p_nlu"),
-        F.lit(0.0).alias("outcome_evidence"),
-    )
-    # The first row of an utterance brings the unknown goal with it; without readings it is that row alone.
-    candidates = F.when(F.col("goal").isNull(), F.array(other)).when(F.col("nth") == 1, F.array(reading, other))
-    return considered.select(*key, F.inline(candidates.otherwise(F.array(reading)))).withColumn(
-        "nlu_evidence", F.log(F.greatest("p_nlu", F.lit(_LEAST)))
-    )
+        posterior, rank = own.posterior(weights)
+        chance = np.maximum(np.exp(own.evidence[:, SOURCES.index("prior_evidence")]), _COINCIDENCE)
+        is_top = (rank == 1) & (own.goal != OTHER_GOAL)
+        return {"n_turns": n_turns, "goals": _lists(own, posterior=posterior, chance=chance, is_top=is_top)}
+
+    return utterances.mapInArrow(_by_batch(beliefs, BELIEFS), BELIEFS)
 
 
-def goal_prior(window: Window) -> DataFrame:
-    """Share of each goal among all readings of its locale: `locale, goal, prior`; `OTHER_GOAL` has a fixed share."""
-    goals = window.readings.groupBy("goal", "locale").agg(F.sum("p_sum").alias("mass"))
-    total = goals.groupBy("locale").agg(F.sum("mass").alias("total"))
-    return goals.join(F.broadcast(total), "locale").select(
-        "locale",
-        "goal",
-        F.greatest(F.try_divide("mass", "total") * (1 - _OTHER_PRIOR), F.lit(_LEAST**2)).alias("prior"),
-    )
-
-
-def pool_evidence(window: Window, settings: Graph, weights: PoolWeights, land: Land = not_landed) -> DataFrame:
+def pool_evidence(beliefs: DataFrame, edges: DataFrame, settings: Graph, prior: Prior) -> DataFrame:
     """Evidence of every source for every candidate goal of every utterance, one round of messages included.
 
-    Columns `locale, utterance_id, goal, p_nlu` and one column per source of `_EVIDENCE`. `weights` pool the
-    utterances' own evidence into the beliefs that the messages carry.
+    `edges` has columns of `tables.GRAPH_EDGES`; returns columns of `POOLED`. `n_users_behind` counts the people who
+    said the utterance, or one linked to it that by itself most probably means the goal.
     """
-    own = own_evidence(window, settings).join(land(goal_prior(window)), ["goal", "locale"], "left")
-    own = own.withColumn("prior", F.coalesce("prior", F.lit(_OTHER_PRIOR)))
-    own = own.withColumns({"pair_evidence": F.lit(0.0), "prior_evidence": F.log("prior")})
-    own = land(posterior(own, weights).drop("rank"))
-    links = _links(window.pairs)
-    heard = _best_messages(_messages(links, own), settings)
-    linked = links.groupBy("utterance_id", "locale").agg(
-        F.sum("n").alias("n_pairs"), F.sum(F.col("n") * F.col("p")).alias("n_rephrases")
+
+    def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        heard, locale = batch.column("heard"), batch.column("locale").to_pylist()
+        goal, gain, behind = _fields(heard, "goal", "gain", "n_users_behind")
+        messages = Heard(_offsets(heard), goal, _numbers(gain), _numbers(behind))
+        n_rephrases = _numbers(batch.column("n_rephrases"))
+        own = read_candidates(batch)
+        found = with_messages(own, messages, n_rephrases, locale, prior, settings.max_candidate_goals)
+        n_users = _numbers(batch.column("n_users"))[found.utterance]
+        n_behind = np.where(np.isnan(found.n_users_behind), n_users, found.n_users_behind)
+        return {"goals": _lists(found, n_users_behind=n_behind.astype(np.int64))}
+
+    behind = F.transform(
+        F.coalesce("heard", F.array()),
+        lambda said: F.struct(
+            said["goal"].alias("goal"),
+            said["gain"].alias("gain"),
+            F.hll_sketch_estimate(F.hll_union(F.col("users"), said["users"])).alias("n_users_behind"),
+        ),
     )
-    gain = heard.select("locale", "utterance_id", "goal", "gain", F.col("prior").alias("message_prior"))
-    pair_evidence = F.coalesce("gain", F.lit(0.0)) / F.sqrt(F.greatest("n_rephrases", F.lit(1.0)))
-    return (
-        own.drop("pair_evidence", "prior_evidence", "posterior")
-        .join(gain, ["utterance_id", "locale", "goal"], "full")
-        .withColumn("prior", F.coalesce("prior", "message_prior"))
-        .join(linked, ["utterance_id", "locale"], "left")
-        .select(
-            "locale",
-            "utterance_id",
-            "goal",
-            F.coalesce("p_nlu", F.lit(0.0)).alias("p_nlu"),
-            F.coalesce("nlu_evidence", F.log(F.lit(_LEAST))).alias("nlu_evidence"),
-            F.coalesce("outcome_evidence", F.lit(0.0)).alias("outcome_evidence"),
-            F.coalesce(pair_evidence, F.lit(0.0)).alias("pair_evidence"),
-            F.log("prior").alias("prior_evidence"),
-            F.coalesce("n_pairs", F.lit(0.0)).alias("n_pairs"),
+    linked = beliefs.join(_heard(edges, beliefs), "utterance_id", "left").withColumns(
+        {
+            "n_users": F.hll_sketch_estimate("users"),
+            "n_pairs": F.coalesce("n_pairs", F.lit(0.0)),
+            "n_rephrases": F.coalesce("n_rephrases", F.lit(0.0)),
+            "heard": behind,
+        }
+    )
+    return linked.drop("users").mapInArrow(_by_batch(pooled, POOLED), POOLED)
+
+
+def read_candidates(batch: pa.RecordBatch) -> Candidates:
+    """The candidates in the list column `goals` of `BELIEFS` or `POOLED`."""
+    goals = batch.column("goals")
+    goal, *known = _fields(goals, "goal", "p_nlu", *SOURCES)
+    p_nlu, *evidence = map(_numbers, known)
+    utterance = np.repeat(np.arange(len(batch)), np.diff(_offsets(goals)))
+    has_behind = goals.type.value_type.get_field_index("n_users_behind") >= 0
+    behind = _numbers(_fields(goals, "n_users_behind")[0]) if has_behind else np.full(len(utterance), np.nan)
+    names = goal.to_numpy(zero_copy_only=False)
+    return Candidates(len(batch), utterance, names, p_nlu, np.column_stack(evidence), behind)
+
+
+def _heard(edges: DataFrame, beliefs: DataFrame) -> DataFrame:
+    """What each utterance's links say: `utterance_id, n_pairs, n_rephrases` and `heard`, a list of `goal, gain, users`.
+
+    The belief in `OTHER_GOAL`, of which every utterance has one, says nothing: it counts the links.
+    """
+    p = F.least("p_rephrase", F.lit(_MOST_CERTAIN_PAIR)).alias("p")
+    source, target = F.col("source_utterance"), F.col("target_utterance")
+    ways = [
+        edges.select(to.alias("utterance_id"), sender.alias("from_id"), F.col("n_pairs").alias("n"), p)
+        for to, sender in ((source, target), (target, source))
+    ]
+    sender = beliefs.select(F.col("utterance_id").alias("from_id"), "users", "goals")
+    is_link = F.col("goal") == OTHER_GOAL
+    odds = F.col("p") / (1 - F.col("p"))
+    gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.col("chance"))
+    messages = (
+        ways[0]
+        .unionByName(ways[1])
+        .join(sender, "from_id")
+        .select("utterance_id", "n", "p", "users", F.inline("goals"))
+        .where(is_link | (F.col("posterior") > LEAST))
+        # One shuffle for both sums.
+        .repartition("utterance_id")
+        .groupBy("utterance_id", "goal")
+        .agg(
+            F.sum("n").alias("n"),
+            F.sum(F.col("n") * F.col("p")).alias("n_rephrases"),
+            F.sum(gain).alias("gain"),
+            F.when(F.bool_or("is_top"), F.hll_union_agg(F.when(F.col("is_top"), F.col("users")))).alias("users"),
         )
     )
-
-
-def posterior(evidence: DataFrame, weights: PoolWeights) -> DataFrame:
-    """Add `posterior` and `rank` (1 is the most probable; ties by goal) among each utterance's candidates."""
-    per_utterance = RowWindow.partitionBy("utterance_id", "locale")
-    ranked = per_utterance.orderBy(F.desc("score"), "goal")
-    scored = evidence.withColumn("score", _score(weights))
-    shifted = scored.withColumn("mass", F.exp(F.col("score") - F.max("score").over(per_utterance)))
-    return (
-        shifted.withColumn("posterior", F.col("mass") / F.sum("mass").over(per_utterance))
-        .withColumn("rank", F.row_number().over(ranked))
-        .drop("mass", "score")
+    return messages.groupBy("utterance_id").agg(
+        F.max(F.when(is_link, F.col("n"))).alias("n_pairs"),
+        F.max(F.when(is_link, F.col("n_rephrases"))).alias("n_rephrases"),
+        F.collect_list(F.when(~is_link, F.struct("goal", "gain", "users"))).alias("heard"),
     )
 
 
-def _score(weights: PoolWeights) -> Column:
-    score = F.lit(0.0)
-    for source, weight in zip(_EVIDENCE, weights.as_tuple(), strict=True):
-        score = score + F.lit(weight) * F.col(source)
-    return score
+def _by_batch(step: _Pass, schema: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function for `mapInArrow`: columns that the step does not make are the batch's own."""
+    names = [field.split()[0] for field in schema.partition("array<")[0].split(", ")]
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            made = step(batch)
+            yield pa.RecordBatch.from_arrays([made[n] if n in made else batch.column(n) for n in names], names)
+
+    return run
 
 
-def _links(pairs: DataFrame) -> DataFrame:
-    p = F.least("p", F.lit(_MOST_CERTAIN_PAIR)).alias("p")
-    there = pairs.select(
-        "locale",
-        F.col("source_utterance").alias("utterance_id"),
-        F.col("target_utterance").alias("from_id"),
-        "n",
-        p,
-    )
-    back = pairs.select(
-        "locale",
-        F.col("target_utterance").alias("utterance_id"),
-        F.col("source_utterance").alias("from_id"),
-        "n",
-        p,
-    )
-    return there.unionByName(back)
+def _lists(candidates: Candidates, **more: np.ndarray) -> pa.ListArray:
+    """The candidates as a list for each utterance."""
+    columns = {
+        "goal": pa.array(candidates.goal, pa.string()),
+        "p_nlu": candidates.p_nlu,
+        **dict(zip(SOURCES, candidates.evidence.T, strict=True)),
+        **more,
+    }
+    structs = pa.StructArray.from_arrays([pa.array(column) for column in columns.values()], list(columns))
+    return pa.ListArray.from_arrays(pa.array(candidates.offsets, pa.int32()), structs)
 
 
-def _messages(links: DataFrame, beliefs: DataFrame) -> DataFrame:
-    """What the linked utterances' beliefs add for a goal, over one that none of them has."""
-    sent = beliefs.where((F.col("goal") != OTHER_GOAL) & (F.col("posterior") > _LEAST)).select(
-        "locale", F.col("utterance_id").alias("from_id"), "goal", "prior", "posterior"
-    )
-    odds = F.col("p") / (1 - F.col("p"))
-    gain = F.col("n") * F.log1p(odds * F.col("posterior") / F.greatest("prior", F.lit(_COINCIDENCE)))
-    return (
-        links.join(sent, ["from_id", "locale"])
-        .groupBy("utterance_id", "locale", "goal")
-        .agg(F.sum(gain).alias("gain"), F.first("prior").alias("prior"))
-    )
+def _offsets(lists: pa.ListArray) -> Ints:
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return np.asarray(offsets - offsets[0])
 
 
-def _best_messages(messages: DataFrame, settings: Graph) -> DataFrame:
-    by_gain = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("gain"), "goal")
-    return messages.withColumn("nth", F.row_number().over(by_gain)).where(F.col("nth") <= settings.max_candidate_goals)
+def _fields(lists: pa.ListArray, *names: str) -> list[pa.Array]:
+    structs = lists.flatten()
+    return [structs.field(name) for name in names]
+
+
+def _numbers(column: pa.Array) -> Floats:
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -1,30 +1,33 @@
-"""A window of evidence: days added up with exponential decay, one row per edge."""
+"""A window of evidence: days added up with exponential decay."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
+from selflearn.graph.candidates import LEAST, OTHER_PRIOR, Prior
 from selflearn.settings import Graph
 
 
 @dataclass(frozen=True)
 class Window:
-    """The edges of a window.
+    """Utterances and edges of a window.
 
     Attributes:
-        utterances: `locale, utterance_id, context, text, n, friction, users` (a mergeable sketch).
-        readings: `locale, utterance_id, goal, p_sum, n_outcomes, outcome_sum`; `outcome_sum` adds up the log-odds
-            with which turns read as that goal failed.
+        utterances: `utterance_id, locale, context, text, n, friction, users` (a mergeable sketch) and `readings`, a
+            list of `goal, p_sum, n_outcomes, outcome_sum` for each day and goal that the NLU considered; `outcome_sum`
+            adds up the log-odds with which turns read as that goal failed.
         pairs: `locale, source_utterance, target_utterance, n, p, users`; p is the mean probability of a rephrase.
+        readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
     utterances: DataFrame
-    readings: DataFrame
     pairs: DataFrame
+    readings: DataFrame
 
 
 def window_days(as_of: date, settings: Graph) -> list[date]:
@@ -35,10 +38,9 @@ def window_days(as_of: date, settings: Graph) -> list[date]:
 def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     """Add up the rows of `tables.EVIDENCE` that lie in the window that ends with `as_of`."""
     days = window_days(as_of, settings)
-    evidence = evidence.where(F.col("turn_date").between(days[0], days[-1]))
     age = F.date_diff(F.lit(as_of), F.col("turn_date"))
     weight = F.pow(F.lit(0.5), age / F.lit(settings.half_life_days))
-    weighted = evidence.select(
+    weighted = evidence.where(F.col("turn_date").between(days[0], days[-1])).select(
         "kind",
         "locale",
         F.col("source_utterance").alias("utterance_id"),
@@ -48,21 +50,18 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         "users",
         *((F.col(column) * weight).alias(column) for column in _SUMS),
     )
+    reading = F.struct(F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
     utterances = (
-        weighted.where("kind = 'utterance'")
+        weighted.where("kind <> 'pair'")
         .groupBy("utterance_id", "locale")
         .agg(
             F.min("context").alias("context"),
             F.min("text").alias("text"),
-            F.sum("n").alias("n"),
-            (F.sum("friction_sum") / F.sum("n")).alias("friction"),
+            F.sum(_of_utterance("n")).alias("n"),
+            (F.sum(_of_utterance("friction_sum")) / F.sum(_of_utterance("n"))).alias("friction"),
             F.hll_union_agg("users").alias("users"),
+            F.collect_list(F.when(F.col("kind") == "reading", reading)).alias("readings"),
         )
-    )
-    readings = (
-        weighted.where("kind = 'reading'")
-        .groupBy("utterance_id", "locale", F.col("target").alias("goal"))
-        .agg(*(F.sum(column).alias(column) for column in ("p_sum", "n_outcomes", "outcome_sum")))
     )
     pairs = (
         weighted.where("kind = 'pair'")
@@ -73,7 +72,24 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.hll_union_agg("users").alias("users"),
         )
     )
-    return Window(utterances, readings, pairs)
+    readings = weighted.where("kind = 'reading'").select("locale", F.col("target").alias("goal"), "p_sum")
+    return Window(utterances, pairs, readings)
+
+
+def goal_prior(window: Window) -> Prior:
+    """Share of each goal among all readings of its locale, of goals that have `LEAST` or more.
+
+    There are at most `1 / LEAST` such goals in a locale, however large the window.
+    """
+    masses = window.readings.groupBy("goal", "locale").agg(F.sum("p_sum").alias("mass"))
+    total = F.sum("mass").over(RowWindow.partitionBy("locale"))
+    share = F.try_divide("mass", total) * (1 - OTHER_PRIOR)
+    rows = masses.select("locale", "goal", share.alias("share")).where(F.col("share") >= LEAST).collect()
+    return {(row["locale"], row["goal"]): row["share"] for row in rows}
 
 
 _SUMS = ("n", "p_sum", "friction_sum", "n_outcomes", "outcome_sum")
+
+
+def _of_utterance(column: str) -> Column:
+    return F.when(F.col("kind") == "utterance", F.col(column))

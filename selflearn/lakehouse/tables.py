@@ -81,28 +81,6 @@ QUARANTINE = Table(
     partition=("turn_date",),
 )
 
-PAIR_SIGNALS = Table(
-    "pair_signals",
-    columns(
-        required("turn_date", DATE),
-        required("session_id", STRING),
-        required("locale", STRING),
-        required("user_id", STRING),
-        required("source_turn_id", STRING),
-        required("target_turn_id", STRING),
-        required("source_turn_index", INTEGER),
-        required("target_turn_index", INTEGER),
-        required("source_utterance", STRING),
-        required("target_utterance", STRING),
-        required("signals", ArrayType(DOUBLE)),
-        required("levels", ArrayType(ByteType())),
-        required("seed", DOUBLE),
-    ),
-    key=("source_turn_id", "target_turn_id"),
-    partition=("turn_date",),
-    checks=probability("seed"),
-)
-
 LEVEL_PATTERNS = Table(
     "level_patterns",
     columns(
@@ -113,7 +91,7 @@ LEVEL_PATTERNS = Table(
         required("seed_sum", DOUBLE),
     ),
     key=("turn_date", "model", "pattern"),
-    partition=("turn_date", "model"),
+    partition=("turn_date",),
 )
 
 DETECTORS = Table(
@@ -140,13 +118,15 @@ REPHRASE_PAIRS = Table(
         required("target_turn_index", INTEGER),
         required("source_utterance", STRING),
         required("target_utterance", STRING),
+        required("levels", ArrayType(ByteType())),
         required("p_friction_source", DOUBLE),
+        required("p_friction_target", DOUBLE),
         required("p_same_goal", DOUBLE),
         required("p_rephrase", DOUBLE),
     ),
     key=("source_turn_id", "target_turn_id"),
     partition=("turn_date",),
-    checks=probability("p_friction_source", "p_same_goal", "p_rephrase"),
+    checks=probability("p_friction_source", "p_friction_target", "p_same_goal", "p_rephrase"),
 )
 
 TURN_OUTCOMES = Table(
@@ -154,6 +134,7 @@ TURN_OUTCOMES = Table(
     columns(
         required("turn_date", DATE),
         required("turn_id", STRING),
+        required("utterance_id", STRING),
         required("p_friction", DOUBLE),
         required("outcome_log_odds", DOUBLE),
     ),
@@ -327,7 +308,6 @@ RUNS = Table(
 ALL_TABLES = (
     TURNS,
     QUARANTINE,
-    PAIR_SIGNALS,
     LEVEL_PATTERNS,
     DETECTORS,
     REPHRASE_PAIRS,

@@ -9,11 +9,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph import (
-    Window,
     anchor_candidates,
     fit_weights,
+    goal_prior,
     graph_edges,
     graph_nodes,
+    own_beliefs,
     pool_evidence,
     sum_window,
     window_days,
@@ -30,14 +31,15 @@ from selflearn.turns import read_launch_set
 def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
     lake, settings, as_of = context.lake, context.settings.graph, max(days)
-    rows = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
+    window = sum_window(lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings)), as_of, settings)
+    context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
+    edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
+    prior = goal_prior(window)
     with landing(lake, context.label.run_id) as land:
-        summed = sum_window(rows, as_of, settings)
-        window = Window(land(summed.utterances), summed.readings, land(summed.pairs))
-        context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
-        pooled = land(pool_evidence(window, settings, PoolWeights(), land))
+        beliefs = land(own_beliefs(window.utterances, settings, PoolWeights(), prior))
+        pooled = land(pool_evidence(beliefs, edges, settings, prior))
         weights = _fitted_weights(context, pooled)
-        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, window, weights, as_of, land), as_of=[as_of])
+        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
     return [as_of]
 
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.detect import (
-    FRICTION_SIGNALS,
     PAIR_SIGNALS,
     LevelModel,
-    compare_turns,
-    count_patterns,
-    daily_sampling,
-    fit_daily,
-    models_as_rows,
+    learn_daily,
     rephrase_pairs,
-    sample,
-    score_pairs,
+    sample_sessions,
     score_turns,
-    turn_levels,
+    turn_outcomes,
 )
-from selflearn.detect.signals import Signal
 from selflearn.errors import DataError, SettingsError
 from selflearn.graph import evidence, n_over_user_cap
 from selflearn.lakehouse import tables
@@ -33,6 +29,8 @@ from selflearn.pipeline.days import next_day_has_logs, with_changed_day_before, 
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.settings import read_user_key
 from selflearn.turns import clear_read_errors, ingest, read_source
+
+_DAYS_AT_ONCE = 7
 
 
 def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
@@ -51,26 +49,18 @@ def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
 
 
 def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
-    """Turns of the days to `rephrase_pairs` and `turn_outcomes`, each day with a model of its own."""
+    """Turns of the days to `rephrase_pairs` and `turn_outcomes`, each day with a detector of its own."""
     lake, settings = context.lake, context.settings.detect
     days = with_changed_day_before(context, "detect", "ingest", days)
     turns = lake.read(tables.TURNS, turn_date=days)
-    beyond_cap = turns.where(F.col("turn_index") >= settings.max_turns_per_session)
-    context.metrics["turns_over_session_cap"] = float(beyond_cap.count())
-    context.replace(tables.PAIR_SIGNALS, compare_turns(turns, settings), turn_date=days)
-    signals = lake.read(tables.PAIR_SIGNALS, turn_date=days)
-    patterns = count_patterns(sample(signals, "source_turn_id", daily_sampling(signals)), "pair")
-    pair_models = _models(context, "pair", patterns, PAIR_SIGNALS, days)
-    scored = score_pairs(signals, pair_models)
-    sampling = daily_sampling(turns)
-    of_sample = turn_levels(sample(turns, "turn_id", sampling), sample(scored, "source_turn_id", sampling))
-    friction_models = _models(context, "friction", count_patterns(of_sample, "friction"), FRICTION_SIGNALS, days)
-    models = models_as_rows(context.spark, [pair_models, friction_models])
-    context.replace(tables.DETECTORS, models, turn_date=days)
-    outcomes = score_turns(turn_levels(turns, scored), friction_models)
-    context.replace(tables.TURN_OUTCOMES, outcomes, turn_date=days)
-    outcomes = lake.read(tables.TURN_OUTCOMES, turn_date=days)
-    context.replace(tables.REPHRASE_PAIRS, rephrase_pairs(scored, outcomes), turn_date=days)
+    n_turns = _count_turns(context, turns)
+    learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, _pinned(settings.model))
+    for table, rows in ((tables.LEVEL_PATTERNS, learnt.patterns), (tables.DETECTORS, learnt.models)):
+        context.replace(table, context.spark.createDataFrame(rows, table.schema).coalesce(1), turn_date=days)
+    with landing(lake, context.label.run_id) as land:
+        scored = land(score_turns(turns, learnt.detectors, settings))
+        context.replace(tables.TURN_OUTCOMES, turn_outcomes(scored), turn_date=days)
+        context.replace(tables.REPHRASE_PAIRS, rephrase_pairs(scored), turn_date=days)
     return days
 
 
@@ -96,7 +86,6 @@ DETECT = Stage(
     run_detect,
     (tables.TURNS,),
     (
-        tables.PAIR_SIGNALS,
         tables.LEVEL_PATTERNS,
         tables.DETECTORS,
         tables.TURN_OUTCOMES,
@@ -121,7 +110,10 @@ def _check_quarantined_share(context: StageContext, n_bad: int, n_rows: int) -> 
         )
 
 
-def _pinned(file: Path) -> LevelModel:
+def _pinned(file: Path | None) -> LevelModel | None:
+    """The model of pairs that the settings name."""
+    if file is None:
+        return None
     try:
         model = LevelModel.from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -142,17 +134,30 @@ def _pinned(file: Path) -> LevelModel:
     return model
 
 
-def _models(
-    context: StageContext, name: str, patterns: DataFrame, signals: Sequence[Signal], days: Sequence[date]
-) -> Mapping[date, LevelModel]:
-    """A model per day: pinned where the settings name one, else fitted on the counted patterns of its window."""
-    lake, settings = context.lake, context.settings.detect
-    context.replace(tables.LEVEL_PATTERNS, patterns, turn_date=days, model=[name])
-    if settings.model is not None and name == "pair":
-        pinned = _pinned(settings.model)
-        models: Mapping[date, LevelModel] = dict.fromkeys(days, pinned)
-    else:
-        window = [min(days) - timedelta(days=age) for age in range(1, settings.window_days)]
-        counted = lake.read(tables.LEVEL_PATTERNS, turn_date=[*window, *days], model=[name]).toPandas()
-        models = fit_daily(name, counted, signals, days, settings.window_days, settings.steps)
-    return models
+def _count_turns(context: StageContext, turns: DataFrame) -> dict[date, int]:
+    """Turns of each day that has any; those beyond the session cap go to the metrics."""
+    is_over = F.col("turn_index") >= context.settings.detect.max_turns_per_session
+    counted = (
+        turns.groupBy("turn_date").agg(F.count(F.lit(1)).alias("n"), F.count_if(is_over).alias("n_over")).collect()
+    )
+    context.metrics["turns_over_session_cap"] = float(sum(row["n_over"] for row in counted))
+    return {row["turn_date"]: row["n"] for row in sorted(counted, key=lambda row: row["turn_date"])}
+
+
+def _samples(turns: DataFrame, n_turns: Mapping[date, int]) -> Iterator[tuple[date, pa.Table]]:
+    """A sample of each day's turns; a few days are fetched at once."""
+    days = list(n_turns)
+    for start in range(0, len(days), _DAYS_AT_ONCE):
+        some = days[start : start + _DAYS_AT_ONCE]
+        sampled = sample_sessions(turns, {day: n_turns[day] for day in some})
+        for day in some:
+            yield day, sampled.filter(pc.equal(sampled["turn_date"], pa.scalar(day))).combine_chunks()
+
+
+def _earlier_patterns(context: StageContext, days: Sequence[date]) -> pd.DataFrame:
+    """Patterns of the days before that the days' windows reach."""
+    lake, columns = context.lake, tables.LEVEL_PATTERNS.schema.fieldNames()
+    if not lake.exists(tables.LEVEL_PATTERNS):
+        return pd.DataFrame(columns=columns)
+    window = [min(days) - timedelta(days=age) for age in range(1, context.settings.detect.window_days)]
+    return lake.read(tables.LEVEL_PATTERNS, turn_date=window).toPandas()

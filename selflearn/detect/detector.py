@@ -1,0 +1,87 @@
+"""A day's detector: the model of pairs and the model of turns, and what they make of compared sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from selflearn.detect.comparison import Comparison
+from selflearn.detect.friction import FRICTION_SIGNALS, OUTCOMES, friction_signals
+from selflearn.detect.latent_class import LevelModel, sigmoid
+from selflearn.detect.signals import levels
+from selflearn.ragged import Floats
+
+_LEAST_FRICTION = 1e-6
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities of pairs and turns.
+
+    Attributes:
+        p_rephrase: of each pair, that its target says again what its source failed to get.
+        p_same_goal: of each pair; a rephrase is `p_same_goal * p_friction` of the source.
+        p_friction: of each turn, that it failed its user.
+        outcome_log_odds: the part of the log-odds of failure that what happened after the turn contributes, the
+            log-likelihood ratio with which it speaks against its own reading.
+    """
+
+    p_rephrase: Floats
+    p_same_goal: Floats
+    p_friction: Floats
+    outcome_log_odds: Floats
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Models of pairs and of turns."""
+
+    pair: LevelModel
+    friction: LevelModel
+
+    def score(self, compared: Comparison) -> Scores:
+        p_rephrase = sigmoid(self.pair.log_odds(compared.levels, compared.seeds))
+        signals, seeds = friction_signals(compared, p_rephrase)
+        cut = levels(signals, FRICTION_SIGNALS)
+        p_friction = sigmoid(self.friction.log_odds(cut, seeds))
+        of_source = np.maximum(p_friction[compared.source], _LEAST_FRICTION)
+        return Scores(
+            p_rephrase=p_rephrase,
+            p_same_goal=np.minimum(1.0, p_rephrase / of_source),
+            p_friction=p_friction,
+            outcome_log_odds=self.friction.part(cut, OUTCOMES),
+        )
+
+
+def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Table:
+    """The turns with their scores, and in the list column `pairs` each one's pairs with later turns.
+
+    Columns of `detection.SCORED`.
+    """
+    target = turns.take(pa.array(compared.target))
+    n_signals = compared.levels.shape[1]
+    of_pairs = {
+        "target_turn_id": target["turn_id"],
+        "target_turn_index": target["turn_index"],
+        "target_utterance": target["utterance_id"],
+        "levels": pa.ListArray.from_arrays(
+            np.arange(0, compared.levels.size + 1, n_signals, dtype=np.int32), pa.array(compared.levels.ravel())
+        ),
+        "p_friction_target": pa.array(scores.p_friction[compared.target]),
+        "p_same_goal": pa.array(scores.p_same_goal),
+        "p_rephrase": pa.array(scores.p_rephrase),
+    }
+    arrays = [
+        column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in of_pairs.values()
+    ]
+    offsets = np.searchsorted(compared.source, np.arange(compared.n_turns + 1)).astype(np.int32)
+    pairs = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, list(of_pairs)))
+    kept = ("turn_date", "session_id", "locale", "user_id", "turn_id", "turn_index", "utterance_id")
+    return (
+        turns.select(kept)
+        .append_column("p_friction", pa.array(scores.p_friction))
+        .append_column("outcome_log_odds", pa.array(scores.outcome_log_odds))
+        .append_column("pairs", pairs)
+    )

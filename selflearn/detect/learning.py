@@ -1,0 +1,100 @@
+"""Learning a detector a day: level patterns of a sample of its sessions, and of the days before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from selflearn.detect.comparison import compare_sessions
+from selflearn.detect.detector import Detector
+from selflearn.detect.friction import FRICTION_SIGNALS, friction_signals
+from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model, sigmoid
+from selflearn.detect.signals import PAIR_SIGNALS, Signal, levels
+from selflearn.lakehouse import tables
+from selflearn.ragged import Floats
+from selflearn.settings import Detect
+
+_SIGNALS: Mapping[str, tuple[Signal, ...]] = {"pair": PAIR_SIGNALS, "friction": FRICTION_SIGNALS}
+_BILLION = 1e9
+"""Seeds are summed in billionths: whole numbers give the same sum in whatever order."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Detectors by day, and what they were learnt from.
+
+    Attributes:
+        patterns: columns of `tables.LEVEL_PATTERNS`.
+        models: columns of `tables.DETECTORS`.
+    """
+
+    detectors: Mapping[date, Detector]
+    patterns: pd.DataFrame
+    models: pd.DataFrame
+
+
+def learn_daily(
+    samples: Iterable[tuple[date, pa.Table]], earlier: pd.DataFrame, settings: Detect, pinned: LevelModel | None = None
+) -> Learnt:
+    """A detector for each day, of the patterns of that day and the `window_days - 1` before it.
+
+    A day's detector never depends on a later day, so that daily runs and one run over a range give the same scores.
+
+    Args:
+        samples: days in order, each with whole sessions (columns of `detection.observed`).
+        earlier: patterns of days before (columns of `tables.LEVEL_PATTERNS`).
+        settings: the window, and the steps from the seed.
+        pinned: the model of pairs, where it is not to be fitted.
+    """
+    counted: list[pd.DataFrame] = []
+    detectors = {}
+    for day, turns in samples:
+        compared = compare_sessions(turns, settings)
+        counted.append(count_patterns(day, "pair", compared.levels, compared.seeds))
+        pair = pinned or _fitted("pair", day, [earlier, *counted], settings)
+        signals, seeds = friction_signals(compared, sigmoid(pair.log_odds(compared.levels, compared.seeds)))
+        counted.append(count_patterns(day, "friction", levels(signals, FRICTION_SIGNALS), seeds))
+        detectors[day] = Detector(pair, _fitted("friction", day, [earlier, *counted], settings))
+    models = [
+        (day, model.name, model.to_json())
+        for day, detector in detectors.items()
+        for model in (detector.pair, detector.friction)
+    ]
+    return Learnt(
+        detectors,
+        pd.concat(counted, ignore_index=True) if counted else earlier.iloc[:0],
+        pd.DataFrame(models, columns=tables.DETECTORS.schema.fieldNames()),
+    )
+
+
+def count_patterns(day: date, model: str, cut: npt.NDArray[np.int8], seeds: Floats) -> pd.DataFrame:
+    """Distinct rows of levels as strings of digits, how often each occurs, and the sum of its seeds."""
+    distinct, place, counts = np.unique(cut, axis=0, return_inverse=True, return_counts=True)
+    billionths = np.zeros(len(distinct), dtype=np.int64)
+    np.add.at(billionths, place.ravel(), np.rint(seeds * _BILLION).astype(np.int64))
+    digits = (distinct + ord("0")).astype(np.uint8)
+    patterns = [row.tobytes().decode("ascii") for row in digits]
+    columns = {"turn_date": day, "model": model, "pattern": patterns, "n": counts, "seed_sum": billionths / _BILLION}
+    return pd.DataFrame(columns, index=range(len(patterns)))
+
+
+def _fitted(name: str, day: date, counted: Sequence[pd.DataFrame], settings: Detect) -> LevelModel:
+    """A model of the patterns in the day's window."""
+    since = day - timedelta(days=settings.window_days)
+    counting = [
+        rows[(rows["model"] == name) & (rows["turn_date"] > since) & (rows["turn_date"] <= day)] for rows in counted
+    ]
+    window = pd.concat([rows for rows in counting if len(rows)])
+    window["billionths"] = np.rint(window["seed_sum"].to_numpy(dtype=np.float64) * _BILLION).astype(np.int64)
+    summed = window.groupby("pattern", sort=True)[["n", "billionths"]].sum()
+    digits = np.frombuffer("".join(summed.index).encode("ascii"), dtype=np.int8) - ord("0")
+    counts = summed["n"].to_numpy(dtype=np.float64)
+    cut = digits.reshape(-1, len(_SIGNALS[name])).astype(np.int8)
+    patterns = Patterns(cut, counts, summed["billionths"].to_numpy() / _BILLION / counts)
+    return fit(name, patterns, _SIGNALS[name], settings.steps, shipped_model(name))

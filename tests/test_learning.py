@@ -1,0 +1,114 @@
+"""Learning a detector a day: what a day's detector depends on, and what it does not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plain_pairs import COLUMNS, Row, as_table
+from selflearn.detect import LevelModel, learn_daily
+from selflearn.detect.latent_class import shipped_model
+from selflearn.detect.learning import count_patterns
+from selflearn.lakehouse import tables
+from selflearn.settings import Detect
+
+DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(5)]
+NOTHING = pd.DataFrame(columns=tables.LEVEL_PATTERNS.schema.fieldNames())
+SETTINGS = Detect(window_days=3, max_turns=2)
+TEXTS = ["weather in paris", "whether in perish", "traffic in berlin", "play jazz", "東京の天気"]
+
+
+def turns_of(day: date, n_sessions: int = 80) -> pa.Table:
+    rng = Random(str(day))
+    rows: list[Row] = []
+    for session in range(n_sessions):
+        for index in range(4):
+            read = json.dumps({"intent": rng.choice(["weather", "play"]), "slots": []})
+            row = dict.fromkeys(COLUMNS) | {
+                "session_id": f"{session:03}",
+                "turn_index": index,
+                "at": index * 10_000_000,
+                "context": "",
+                "normalised_text": rng.choice(TEXTS),
+                "goal": rng.choice([None, read]),
+                "nlu_score": rng.random(),
+                "asr_score": rng.random(),
+                "fallback": False,
+                "failed": rng.random() < 0.1,
+            }
+            rows.append(row)
+    return as_table(rows)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[tuple[date, pa.Table]]:
+    return [(day, turns_of(day)) for day in DAYS]
+
+
+def test_a_week_in_one_run_is_its_days_in_runs_of_their_own(samples: list[tuple[date, pa.Table]]) -> None:
+    week = learn_daily(samples, NOTHING, SETTINGS)
+    earlier = NOTHING
+    for day, turns in samples:
+        alone = learn_daily([(day, turns)], earlier.sample(frac=1, random_state=1), SETTINGS)
+        assert alone.detectors[day] == week.detectors[day]
+        earlier = pd.concat([earlier, alone.patterns]) if len(earlier) else alone.patterns
+    pd.testing.assert_frame_equal(earlier.reset_index(drop=True), week.patterns)
+
+
+def test_a_detector_sees_its_window_and_no_later_day(samples: list[tuple[date, pa.Table]]) -> None:
+    learnt = learn_daily(samples, NOTHING, SETTINGS)
+    n_turns = [learnt.detectors[day].friction.n for day in DAYS]
+    assert n_turns == [320, 640, 960, 960, 960]
+    assert [learnt.detectors[day].pair.n for day in DAYS] == [n * 5 / 4 for n in n_turns]
+
+
+def test_tables_hold_what_was_learnt_and_from_what(samples: list[tuple[date, pa.Table]]) -> None:
+    learnt = learn_daily(samples[:2], NOTHING, SETTINGS)
+    assert list(learnt.patterns) == tables.LEVEL_PATTERNS.schema.fieldNames()
+    assert list(learnt.models) == tables.DETECTORS.schema.fieldNames()
+    assert not learnt.patterns.duplicated(["turn_date", "model", "pattern"]).any()
+    counted = learnt.patterns.groupby(["turn_date", "model"])["n"].sum()
+    assert counted.to_dict() == {(day, name): n for day in DAYS[:2] for name, n in (("pair", 400), ("friction", 320))}
+    for row in learnt.models.itertuples():
+        assert LevelModel.from_json(row.content) == getattr(learnt.detectors[row.turn_date], row.model)
+
+
+def test_a_pinned_model_of_pairs_is_used_as_it_is(samples: list[tuple[date, pa.Table]]) -> None:
+    pinned = replace(shipped_model("pair"), offset=-1.0)
+    learnt = learn_daily(samples[:2], NOTHING, SETTINGS, pinned)
+    assert all(learnt.detectors[day].pair is pinned for day in DAYS[:2])
+    assert learnt.detectors[DAYS[1]].friction.n == 640
+
+
+def test_without_turns_there_is_nothing_to_learn_and_with_few_the_shipped_models_serve(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nothing = learn_daily([], NOTHING, SETTINGS)
+    assert not nothing.detectors
+    assert len(nothing.patterns) == len(nothing.models) == 0
+    few = learn_daily([(DAYS[0], turns_of(DAYS[0], n_sessions=2))], NOTHING, SETTINGS).detectors[DAYS[0]]
+    assert (few.pair, few.friction) == (shipped_model("pair"), shipped_model("friction"))
+    assert "too few" in caplog.text
+
+
+@given(st.lists(st.tuples(st.tuples(st.integers(0, 3), st.integers(0, 2)), st.floats(0, 1))))
+def test_patterns_are_counted_whatever_the_order(rows: list[tuple[tuple[int, int], float]]) -> None:
+    def counted(rows: list[tuple[tuple[int, int], float]]) -> pd.DataFrame:
+        cut = np.array([pattern for pattern, _ in rows], dtype=np.int8).reshape(-1, 2)
+        return count_patterns(DAYS[0], "pair", cut, np.array([seed for _, seed in rows]))
+
+    found = counted(rows)
+    pd.testing.assert_frame_equal(found, counted(rows[::-1]))
+    times = Counter("".join(map(str, pattern)) for pattern, _ in rows)
+    assert dict(zip(found["pattern"], found["n"], strict=True)) == times
+    assert found["seed_sum"].sum() == pytest.approx(sum(seed for _, seed in rows), abs=1e-6)
