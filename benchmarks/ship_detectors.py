@@ -57,6 +57,7 @@ def uninformed(name: str, signals: tuple[Signal, ...]) -> LevelModel:
         signals=tuple(signal.name for signal in signals),
         match=even,
         unmatch=even,
+        reliance=(1.0,) * len(signals),
         offset=0.0,
         slope=0.0,
         seed_weight=1.0,

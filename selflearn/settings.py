@@ -82,7 +82,6 @@ class Detect(_Section):
     window_days: StrictInt = Field(
         default=28, ge=1, description="days of counted level patterns that a day's model sees"
     )
-    steps: StrictInt = Field(default=1, ge=1, le=20, description="latent-class steps from the seed")
     model: Path | None = Field(default=None, description="a saved detector to use as it is, instead of fitting")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 from rapidfuzz import fuzz
 
+from selflearn.detect.wording import EDGE, GRAM_SIZES
+
 Row = dict[str, Any]
 
 COLUMNS = {
@@ -91,28 +93,84 @@ def friction(turn: Row) -> float:
     return max(doubt(turn), 0.9) if is_trouble(turn) or turn["completed"] is False else doubt(turn)
 
 
-def compare(source: Row, target: Row, distance: int) -> tuple[dict[str, float], float]:
+def grams(turn: Row) -> Counter[str]:
+    """Character 2- and 3-grams of all that was heard of a turn; an edge is a character."""
+    edged = [f"{EDGE}{text}{EDGE}" for text, _ in heard(turn)]
+    return Counter(text[at : at + size] for text in edged for size in GRAM_SIZES for at in range(len(text) - size + 1))
+
+
+def wording_shared(source: Row, target: Row) -> float:
+    said, said_then = grams(source), grams(target)
+    scale = math.sqrt(said.total() * said_then.total())
+    return sum(math.sqrt(n * said_then[gram]) for gram, n in said.items()) / scale
+
+
+def items(goal: str | None) -> set[tuple[str, str]]:
+    """Slot values and, under no name, the intent."""
+    return {*values(goal), ("", json.loads(goal)["intent"])} if goal else set()
+
+
+def without_slots(found: set[tuple[str, str]]) -> set[tuple[bool, str]]:
+    return {(name == "", value) for name, value in found}
+
+
+def item_probabilities(turn: Row) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()
+    for goal, probability in considered(turn).items():
+        for item in items(goal):
+            found[item] += probability  # type: ignore[assignment]
+    return found
+
+
+def found_in(value: str, turn: Row) -> float:
+    """How well a value is found in the best of the words heard."""
+    return max(
+        (fuzz.partial_ratio(value, text) if len(value) <= len(text) else fuzz.ratio(value, text)) / 100
+        for text, _ in heard(turn)
+    )
+
+
+def acted_on(turn: Row) -> str | None:
+    return None if turn["fallback"] else turn["goal"]
+
+
+def item_again(source: Row, target: Row) -> float:
+    on_top, listed, none = without_slots(items(acted_on(source))), item_probabilities(source), 1.0
+    for (name, value), p in item_probabilities(target).items():
+        if (name == "", value) not in on_top and p >= 0.01:
+            found = max(0.0, (found_in(value.casefold(), source) - 0.6) / 0.4) if name else 0.0
+            support = 1 - (1 - math.sqrt(min(1.0, listed[name, value]))) * (1 - found)
+            none *= 1 - min(1 - 1e-9, min(1.0, p) * support)
+    return 1 - none
+
+
+def reading_new(source: Row, target: Row) -> float:
+    on_top = without_slots(items(acted_on(source)))
+    known = (p for goal, p in considered(target).items() if acted_on(source) and without_slots(items(goal)) <= on_top)
+    return 1 - min(1.0, sum(known))
+
+
+def value_again(source: Row, target: Row) -> float:
+    on_top, there = without_slots(values(acted_on(source))), value_probabilities(target)
+    missed = {key: p for key, p in value_probabilities(source).items() if (False, key[1]) not in on_top}
+    return max((min(p, 1.0, there[value]) for value, p in missed.items()), default=0.0)
+
+
+def length(turn: Row) -> int:
+    return len(heard(turn)[0][0])
+
+
+def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dict[str, float], float]:
     """Signals by name, NaN where missing, and the seed."""
-    ratios = [(fuzz.ratio(a, b) / 100, p * q) for a, p in heard(source) for b, q in heard(target)]
-    best = max(ratio for ratio, _ in ratios)
+    first_texts = heard(source)[:5], heard(target)[:5]
     said, said_then = values(source["goal"]), values(target["goal"])
-    again = math.nan
-    if considered(source) or considered(target):
-        there = value_probabilities(target)
-        missed = {value: p for value, p in value_probabilities(source).items() if value not in said}
-        again = max((min(p, there[value]) for value, p in missed.items()), default=0.0)
+    any_reading = bool(considered(source) or considered(target))
     held = dict(said)
     new = [value for name, value in said_then if held.get(name) != value]
-    sounds = [
-        (fuzz.partial_ratio(value, text) if len(value) <= len(text) else fuzz.ratio(value, text)) / 100
-        for value in new
-        for text, _ in heard(source)
-    ]
     no_prompt = source["prompt"] is None and not source["context"]
     repeated = float(source["context"] == target["context"]) + float(source["prompt"] == target["prompt"])
     both_read = source["goal"] is not None and target["goal"] is not None
-    confirmed = target["goal"] != source["goal"] and target["goal"] in considered(source)
-    similarity = best if math.isnan(again) else (best + math.sqrt(again)) / 2
+    wording = wording_shared(source, target)
     signals = {
         "source_confidence": _known(source["nlu_score"]),
         "source_unread": float(is_unread(source)),
@@ -120,19 +178,23 @@ def compare(source: Row, target: Row, distance: int) -> tuple[dict[str, float], 
         "source_trouble": float(is_trouble(source)),
         "source_completed": _known(source["completed"]),
         "source_interrupted": _known(source["barge_in"]),
-        "text_similarity": best,
-        "heard_similarity": sum(ratio * p for ratio, p in ratios),
-        "value_again": again,
+        "text_similarity": max(fuzz.ratio(a, b) / 100 for a, _ in first_texts[0] for b, _ in first_texts[1]),
+        "wording_shared": wording,
+        "item_again": item_again(source, target) if any_reading else math.nan,
+        "value_again": value_again(source, target) if any_reading else math.nan,
         "values_shared": len(said & said_then) / len(said | said_then) if said | said_then else math.nan,
         "value_contradicts": float(any(held.get(n, v) != v for n, v in said_then)) if both_read else math.nan,
-        "value_heard": max(sounds, default=0.0) if target["goal"] else math.nan,
-        "alternative_confirmed": float(confirmed) if target["goal"] else math.nan,
+        "value_heard": max((found_in(value, source) for value in new), default=0.0) if target["goal"] else math.nan,
         "gap": (target["at"] - source["at"]) / 1e6,
         "distance": float(distance),
         "prompt_repeated": math.nan if no_prompt else repeated,
         "target_unread": float(is_unread(target)),
+        "target_last": float(is_last),
+        "length_ratio": math.log((length(target) + 3) / (length(source) + 3)),
     }
-    return signals, min(1.0, friction(source) * similarity)
+    by_words = wording * math.sqrt(reading_new(source, target))
+    said_again = (by_words + signals["item_again"]) / 2 if any_reading else by_words
+    return signals, min(1.0, max(0.0, friction(source) * said_again))
 
 
 def friction_of_turn(turn: Row, after: list[tuple[float, dict[str, float]]]) -> tuple[list[float], float]:

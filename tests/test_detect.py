@@ -122,15 +122,20 @@ def compared(rows: list[Row], settings: Detect) -> dict[tuple[str, str], tuple[d
     """The plain twin of the comparison: every two turns of a session, in two loops; signals and seeds by ids."""
     sessions = defaultdict(dict)
     for row in rows:
-        if row["turn_index"] < settings.max_turns_per_session:
-            sessions[row["session_id"]][row["turn_index"]] = row
+        sessions[row["session_id"]][row["turn_index"]] = row
     pairs = {}
     for session in sessions.values():
+        # What lies beyond the cap is not compared, and not seen.
+        ends = {max(session), settings.max_turns_per_session - 1}
         for i, source in sorted(session.items()):
             for j, target in sorted(session.items()):
                 gap = target["ts"] - source["ts"]
-                if 0 < j - i <= settings.max_turns and gap <= timedelta(minutes=settings.max_gap_minutes):
-                    found = compare(prepared(source), prepared(target), j - i)
+                if (
+                    j < settings.max_turns_per_session
+                    and 0 < j - i <= settings.max_turns
+                    and gap <= timedelta(minutes=settings.max_gap_minutes)
+                ):
+                    found = compare(prepared(source), prepared(target), j - i, is_last=j in ends)
                     pairs[source["turn_id"], target["turn_id"]] = found
     return pairs
 
@@ -141,7 +146,8 @@ def a_model(name: str, seed: int) -> LevelModel:
     match, unmatch = (
         tuple((0.0, *map(float, rng.dirichlet(np.ones(signal.n_levels - 1)))) for signal in signals) for _ in range(2)
     )
-    return LevelModel(name, tuple(s.name for s in signals), match, unmatch, -1.0 + seed, 0.3, 0.75, 1e4, 1)
+    reliance = tuple(map(float, rng.uniform(0.2, 1, len(signals))))
+    return LevelModel(name, tuple(s.name for s in signals), match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
 
 
 DETECTORS = {day: Detector(a_model("pair", k), a_model("friction", k + 5)) for k, day in enumerate(DAYS)}

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy import sparse
 
-from selflearn.ragged import Floats, Ints, max_of, offsets_of, places, sum_of
-
-Bools = npt.NDArray[np.bool_]
-Value = tuple[str, str]
+from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
+from selflearn.detect.wording import gram_profiles
+from selflearn.ragged import Floats, Ints, max_of, offsets_of, sum_of
 
 MAX_TEXTS = 10
-NONE = -1
 _UNREAD_CONFIDENCE = 0.1
 TROUBLE_FRICTION = 0.9
-
-
-@dataclass(frozen=True)
-class SlotValues:
-    """Slot values in the goals that the NLU considered, lists by turn, sorted by code.
-
-    Attributes:
-        probabilities: of each value, summed over the goals that hold it.
-        on_top: whether the top reading holds it.
-        n_distinct: one more than the largest code there can be.
-    """
-
-    offsets: Ints
-    codes: Ints
-    probabilities: Floats
-    on_top: Bools
-    n_distinct: int
 
 
 @dataclass(frozen=True)
@@ -50,8 +30,7 @@ class TurnColumns:
         failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` and `text_weights`, the probability of each, are lists by turn
             (`text_offsets`).
-        goals: distinct goals; `goal` is the code of each turn's top reading.
-        alternative_keys: sorted `turn * len(goals) + goal` of every goal that the NLU considered.
+        ends_session: whether no later turn of the session follows.
     """
 
     at: Ints
@@ -69,10 +48,22 @@ class TurnColumns:
     text_offsets: Ints
     text_codes: Ints
     text_weights: Floats
-    goals: Sequence[str]
-    goal: Ints
-    alternative_keys: Ints
-    values: SlotValues
+    readings: Readings
+    ends_session: Bools
+
+    @cached_property
+    def items(self) -> Items:
+        return items_of(self.readings)
+
+    @cached_property
+    def gram_profiles(self) -> sparse.csr_array:
+        return gram_profiles(self.texts, self.text_offsets, self.text_codes)
+
+    @cached_property
+    def length(self) -> Ints:
+        """Characters of each turn's first text."""
+        lengths = np.array([len(text) for text in self.texts], dtype=np.int64)
+        return np.asarray(lengths[self.text_codes[self.text_offsets[:-1]]])
 
     @property
     def trouble(self) -> Bools:
@@ -91,18 +82,20 @@ class TurnColumns:
         return np.where(went_wrong, np.maximum(self.doubt, TROUBLE_FRICTION), self.doubt)
 
 
-def turn_columns(turns: pa.Table) -> TurnColumns:
-    """Arrays of a table with the columns that `detection.observed` selects."""
+def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
+    """Arrays of a table of whole sessions in order, with the columns that `detection.observed` selects.
+
+    `session` has one number for all turns of a session, another one for the next.
+    """
     n = turns.num_rows
     top, offered, offered_goals, offered_scores = _readings(turns)
     goals, codes = _coded(pa.concat_arrays([top, offered_goals]))
-    goal, alternative = codes[:n], codes[n:]
     # Scores that sum to more than one are scaled down; one that is missing or negative counts as none.
     scores = np.maximum(np.nan_to_num(offered_scores), 0.0)
     probabilities = scores / np.repeat(np.maximum(1.0, sum_of(scores, offered)), np.diff(offered))
-    turn = np.repeat(np.arange(n), np.diff(offered))
     texts, text_offsets, text_codes, text_scores = _heard(turns)
     context = turns["context"].combine_chunks()
+    unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
     return TurnColumns(
         at=turns["at"].to_numpy(),
         context=_coded(context)[1],
@@ -110,7 +103,7 @@ def turn_columns(turns: pa.Table) -> TurnColumns:
         prompt=_coded(turns["prompt"].combine_chunks())[1],
         confidence=_numbers(turns["nlu_score"]),
         recognition=_numbers(turns["asr_score"]),
-        unread=(_numbers(turns["fallback"]) == 1) | (goal == NONE),
+        unread=unread,
         failed=_numbers(turns["failed"]) == 1,
         completed=_numbers(turns["completed"]),
         feedback=_numbers(turns["feedback"]),
@@ -119,17 +112,9 @@ def turn_columns(turns: pa.Table) -> TurnColumns:
         text_offsets=text_offsets,
         text_codes=text_codes,
         text_weights=_softmax(text_scores, text_offsets),
-        goals=goals,
-        goal=goal,
-        alternative_keys=np.unique(turn * len(goals) + alternative),
-        values=_values(goals, goal, turn, alternative, probabilities),
+        readings=Readings(goals, codes[:n], np.where(unread, NONE, codes[:n]), offered, codes[n:], probabilities),
+        ends_session=np.append(session[1:] != session[:-1], True)[:n],
     )
-
-
-@lru_cache(maxsize=100_000)
-def goal_values(goal: str) -> tuple[Value, ...]:
-    """Slot names and values of a goal."""
-    return tuple((slot["name"], slot["value"]) for slot in json.loads(goal)["slots"])
 
 
 def _readings(turns: pa.Table) -> tuple[pa.Array, Ints, pa.Array, Floats]:
@@ -190,28 +175,6 @@ def _softmax(scores: Floats, offsets: Ints) -> Floats:
     known = np.where(is_scored, scores, 0.0)
     mass = np.exp(known - np.repeat(max_of(known, offsets, 0.0), counts))
     return np.asarray(mass / np.repeat(sum_of(mass, offsets), counts))
-
-
-def _values(goals: Sequence[str], goal: Ints, turn: Ints, alternative: Ints, probabilities: Floats) -> SlotValues:
-    codes: dict[Value, int] = {}
-    held = [[codes.setdefault(value, len(codes)) for value in dict.fromkeys(goal_values(goal))] for goal in goals]
-    offsets = offsets_of([len(values) for values in held])
-    flat = np.array([code for values in held for code in values], dtype=np.int64)
-    n_distinct = max(1, len(codes))
-    place, taken = places(offsets, alternative)
-    keys = np.repeat(turn, np.diff(taken)) * n_distinct + flat[place]
-    keys, group = np.unique(keys, return_inverse=True)
-    summed = np.bincount(group, weights=np.repeat(probabilities, np.diff(taken)), minlength=len(keys))
-    read = np.flatnonzero(goal != NONE)
-    place, taken = places(offsets, goal[read])
-    on_top = np.repeat(read, np.diff(taken)) * n_distinct + flat[place]
-    return SlotValues(
-        offsets=np.searchsorted(keys, np.arange(len(goal) + 1) * n_distinct),
-        codes=keys % n_distinct,
-        probabilities=summed.astype(np.float64),
-        on_top=np.isin(keys, on_top),
-        n_distinct=n_distinct,
-    )
 
 
 def _coded(strings: pa.Array) -> tuple[list[str], Ints]:

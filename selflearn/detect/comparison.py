@@ -51,9 +51,10 @@ def compare_sessions(turns: pa.Table, settings: Detect) -> Comparison:
     Pairs further apart than `max_gap_minutes` are no candidates; of a session, the first `max_turns_per_session` turns
     are compared. `turns` holds whole sessions, in order (columns of `detection.observed`).
     """
-    columns = turn_columns(turns)
     index = turns["turn_index"].to_numpy().astype(np.int64)
-    source, target = _candidates(turns, columns, index, settings)
+    session = _sessions(turns, index, settings.max_turns_per_session)
+    columns = turn_columns(turns, session)
+    source, target = _candidates(session, columns.at, index, settings)
     distance = index[target] - index[source]
     signals, seeds = np.empty((len(source), len(PAIR_SIGNALS))), np.empty(len(source))
     for start in range(0, len(source), _PAIRS_AT_ONCE):
@@ -62,14 +63,19 @@ def compare_sessions(turns: pa.Table, settings: Detect) -> Comparison:
     return Comparison(columns, source, target, distance, signals, seeds)
 
 
-def _candidates(turns: pa.Table, columns: TurnColumns, index: Ints, settings: Detect) -> tuple[Ints, Ints]:
-    session = turns["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+def _sessions(turns: pa.Table, index: Ints, most: int) -> Ints:
+    """A number for each session; what lies beyond its first `most` turns counts as others."""
+    session = turns["session_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    return np.asarray(session * (int(index.max(initial=0)) // most + 1) + index // most)
+
+
+def _candidates(session: Ints, at: Ints, index: Ints, settings: Detect) -> tuple[Ints, Ints]:
     max_gap = settings.max_gap_minutes * 60e6
     found = []
     for distance in range(1, settings.max_turns + 1):
         source = np.arange(len(session) - distance)
         target = source + distance
-        near = columns.at[target] - columns.at[source] <= max_gap
+        near = at[target] - at[source] <= max_gap
         kept = near & (session[source] == session[target]) & (index[target] < settings.max_turns_per_session)
         found.append((source[kept], target[kept]))
     sources, targets = (np.concatenate(ends) for ends in zip(*found, strict=True))

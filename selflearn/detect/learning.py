@@ -15,12 +15,13 @@ from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.detector import Detector
 from selflearn.detect.friction import FRICTION_SIGNALS, friction_signals
 from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model, sigmoid
-from selflearn.detect.signals import PAIR_SIGNALS, Signal, levels
+from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, Signal, levels
 from selflearn.lakehouse import tables
 from selflearn.ragged import Floats
 from selflearn.settings import Detect
 
 _SIGNALS: Mapping[str, tuple[Signal, ...]] = {"pair": PAIR_SIGNALS, "friction": FRICTION_SIGNALS}
+_WITHHELD: Mapping[str, tuple[str, ...]] = {"pair": WITHHELD_SIGNALS, "friction": ()}
 _BILLION = 1e9
 """Seeds are summed in billionths: whole numbers give the same sum in whatever order."""
 
@@ -49,7 +50,7 @@ def learn_daily(
     Args:
         samples: days in order, each with whole sessions (columns of `detection.observed`).
         earlier: patterns of days before (columns of `tables.LEVEL_PATTERNS`).
-        settings: the window, and the steps from the seed.
+        settings: the window, and which turns are compared.
         pinned: the model of pairs, where it is not to be fitted.
     """
     counted: list[pd.DataFrame] = []
@@ -97,4 +98,4 @@ def _fitted(name: str, day: date, counted: Sequence[pd.DataFrame], settings: Det
     counts = summed["n"].to_numpy(dtype=np.float64)
     cut = digits.reshape(-1, len(_SIGNALS[name])).astype(np.int8)
     patterns = Patterns(cut, counts, summed["billionths"].to_numpy() / _BILLION / counts)
-    return fit(name, patterns, _SIGNALS[name], settings.steps, shipped_model(name))
+    return fit(name, patterns, _SIGNALS[name], _WITHHELD[name], shipped_model(name))

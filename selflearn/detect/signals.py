@@ -49,13 +49,14 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
         "text_similarity",
         "similarity",
         (0.3, 0.5, 0.65, 0.8, 0.999),
-        "best of n-best x n-best character ratio",
+        "best character ratio of the two n-bests' first texts",
     ),
+    Signal("wording_shared", "similarity", (0.15, 0.3, 0.45, 0.6, 0.75, 0.9), "characters common to both n-bests"),
     Signal(
-        "heard_similarity",
+        "item_again",
         "similarity",
-        (0.2, 0.35, 0.5, 0.65, 0.8),
-        "character ratio expected over both n-bests",
+        (0.01, 0.05, 0.15, 0.3, 0.5, 0.75),
+        "probability of an item that both said and the source's reading lacks",
     ),
     Signal(
         "value_again",
@@ -71,12 +72,15 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
         (0.01, 0.6, 0.75, 0.9),
         "new values of the target found in the source's words",
     ),
-    Signal("alternative_confirmed", "similarity", YES, "the target's reading was an alternative of the source"),
     Signal("gap", "context", (5, 8, 12, 20, 40), "seconds between the two turns"),
     Signal("distance", "context", (1.5, 2.5, 3.5), "turns between the two"),
     Signal("prompt_repeated", "context", (0.5, 1.5), "same context, same prompt asked again"),
     Signal("target_unread", "context", YES, "the target got no reading, or the fallback"),
+    Signal("target_last", "context", YES, "the session ends with the target"),
+    Signal("length_ratio", "context", (-1, -0.4, -0.1, 0.1, 0.4, 1), "log of the target's length over the source's"),
 )
+WITHHELD_SIGNALS = ("text_similarity", "value_again")
+"""What the number of steps of a fit is chosen by: no ingredient of the seed."""
 PAIR_SIGNAL_NAMES = tuple(signal.name for signal in PAIR_SIGNALS)
 
 

@@ -9,21 +9,32 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz, process
 
-from selflearn.detect.columns import NONE, TurnColumns, goal_values
+from selflearn.detect.columns import TurnColumns
+from selflearn.detect.items import NONE, any_of, goal_values, items_missed, reading_new, value_again
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
-from selflearn.ragged import Floats, Ints, max_of, offsets_of, places, products, sum_of
+from selflearn.detect.wording import length_ratio, wording_shared
+from selflearn.ragged import Floats, Ints, max_of, offsets_of, products
 
 Strings = npt.NDArray[np.object_]
+
+
+_BEST_TEXTS = 5
+_CHANCE_FOUND = 0.6
+"""Partial ratio that unrelated strings reach: a value found no better than this is not found."""
 
 
 def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> tuple[Floats, Floats]:
     """Signals of each pair, shape (pairs, signals), in the order of `PAIR_SIGNALS`, NaN where missing; and its seed.
 
-    The seed in [0, 1], friction times similarity, anchors the latent class: it says roughly which pairs a person
-    would call a rephrase after a failure, before any weight is learnt.
+    The seed in [0, 1] says roughly, before any weight is learnt, which pairs a person would call a rephrase after a
+    failure: friction of the source times how surely the target says again what the source failed to get. The latter is
+    the mean of two views: by words, which count as far as the target's reading is not what the source's was already,
+    and by items, where there are any.
     """
-    best, expected = _text_similarities(turns, source, target)
-    again = _value_again(turns, source, target)
+    items, readings = turns.items, turns.readings
+    considered = readings.is_any[source] | readings.is_any[target]
+    wording = wording_shared(turns.gram_profiles, source, target)
+    again = np.where(considered, _item_again(turns, source, target), np.nan)
     overlap, contradicts, heard = _compare_readings(turns, source, target)
     columns = {
         "source_confidence": turns.confidence[source],
@@ -32,49 +43,60 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "source_trouble": turns.trouble[source],
         "source_completed": turns.completed[source],
         "source_interrupted": turns.barge_in[source],
-        "text_similarity": best,
-        "heard_similarity": expected,
-        "value_again": again,
+        "text_similarity": _text_similarity(turns, source, target),
+        "wording_shared": wording,
+        "item_again": again,
+        "value_again": np.where(considered, value_again(items, source, target), np.nan),
         "values_shared": overlap,
         "value_contradicts": contradicts,
         "value_heard": heard,
-        "alternative_confirmed": _alternative_confirmed(turns, source, target),
         "gap": (turns.at[target] - turns.at[source]) / 1e6,
         "distance": distance,
         "prompt_repeated": _prompt_repeated(turns, source, target),
         "target_unread": turns.unread[target],
+        "target_last": turns.ends_session[target],
+        "length_ratio": length_ratio(turns.length[source], turns.length[target]),
     }
     signals = np.column_stack([columns[name].astype(np.float64) for name in PAIR_SIGNAL_NAMES])
-    similarity = np.where(np.isnan(again), best, (best + np.sqrt(again)) / 2)
-    return signals, np.minimum(1.0, turns.heuristic_friction()[source] * similarity)
+    by_words = wording * np.sqrt(reading_new(readings, source, target))
+    said_again = np.where(np.isnan(again), by_words, (by_words + again) / 2)
+    return signals, np.clip(turns.heuristic_friction()[source] * said_again, 0.0, 1.0)
 
 
-def _text_similarities(turns: TurnColumns, source: Ints, target: Ints) -> tuple[Floats, Floats]:
-    """Best and expected character ratio over n-best x n-best."""
-    sizes = np.diff(turns.text_offsets)
+def _text_similarity(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
+    """Best character ratio of the first `_BEST_TEXTS` x `_BEST_TEXTS` recognised texts."""
+    sizes = np.minimum(_BEST_TEXTS, np.diff(turns.text_offsets))
     left, right, offsets = products(sizes[source], sizes[target])
     counts = np.diff(offsets)
     left += np.repeat(turns.text_offsets[source], counts)
     right += np.repeat(turns.text_offsets[target], counts)
     ratios = _distinct(_ratio, turns.texts, turns.texts, turns.text_codes[left], turns.text_codes[right])
-    weighted = ratios * turns.text_weights[left] * turns.text_weights[right]
-    return max_of(ratios, offsets, 0.0), sum_of(weighted, offsets)
+    return max_of(ratios, offsets, 0.0)
 
 
-def _value_again(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
-    """Largest probability, in both n-bests, of a value that the source's top reading lacks."""
-    values = turns.values
-    place, offsets = places(values.offsets, source)
-    owner = np.repeat(np.arange(len(turns.goal)), np.diff(values.offsets))
-    held = owner * values.n_distinct + values.codes
-    wanted = np.repeat(target, np.diff(offsets)) * values.n_distinct + values.codes[place]
-    at = np.minimum(np.searchsorted(held, wanted), len(held) - 1)
-    found = np.flatnonzero(~values.on_top[place] & (held[at] == wanted))
-    both = np.zeros(len(place))
-    both[found] = np.minimum(values.probabilities[place[found]], values.probabilities[at[found]])
-    considered = np.zeros(len(turns.goal), dtype=bool)
-    considered[turns.alternative_keys // max(1, len(turns.goals))] = True
-    return np.where(considered[source] | considered[target], max_of(both, offsets, 0.0), np.nan)
+def _item_again(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
+    """Probability that the target says an item that the source said too, yet the source's reading lacks.
+
+    Its support in the source is 1 - (1 - sqrt(p_source)) * (1 - found): an n-best probability, which is worth more than
+    it says where another reading won, or the value heard in one of the recognised texts.
+    """
+    pair, item, p_target, p_source = items_missed(turns.items, source, target)
+    found = _found(turns, item, source[pair])
+    support = 1 - (1 - np.sqrt(p_source)) * (1 - found)
+    return any_of(pair, p_target * support, len(source))
+
+
+def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
+    """How well each item's value is found in the turn's best-fitting text, above chance; 0 of an intent."""
+    items = turns.items
+    keys, group = np.unique(turn * items.n + item, return_inverse=True)
+    of_turn, of_item = np.divmod(keys, items.n)
+    n_texts = np.where(items.strings[of_item] != "", np.diff(turns.text_offsets)[of_turn], 0)
+    left, right, offsets = products(np.ones(len(keys), dtype=np.int64), n_texts)
+    owner = left + np.repeat(np.arange(len(keys)), np.diff(offsets))
+    text = turns.text_codes[right + turns.text_offsets[of_turn[owner]]]
+    best = max_of(_distinct(_found_in, items.strings, turns.texts, of_item[owner], text), offsets, 0.0)
+    return np.asarray(np.maximum(0.0, (best - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))[group])
 
 
 def _compare_readings(turns: TurnColumns, source: Ints, target: Ints) -> tuple[Floats, Floats, Floats]:
@@ -82,8 +104,9 @@ def _compare_readings(turns: TurnColumns, source: Ints, target: Ints) -> tuple[F
 
     The last is how well the best of the new values is found in the source's words.
     """
-    readings = [*turns.goals, None]
-    reading = np.where(turns.goal == NONE, len(turns.goals), turns.goal)
+    goals, top = turns.readings.goals, turns.readings.top
+    readings = [*goals, None]
+    reading = np.where(top == NONE, len(goals), top)
     pairs, group = np.unique(reading[source] * len(readings) + reading[target], return_inverse=True)
     compared = [_compare_goals(readings[pair // len(readings)], readings[pair % len(readings)]) for pair in pairs]
     overlap = np.array([found[0] for found in compared], dtype=np.float64)
@@ -97,7 +120,7 @@ def _compare_readings(turns: TurnColumns, source: Ints, target: Ints) -> tuple[F
     value = flat[left + np.repeat(value_offsets[group], counts)]
     text = turns.text_codes[right + np.repeat(turns.text_offsets[source], counts)]
     sound = _distinct(_found_in, _strings(codes), turns.texts, value, text)
-    heard = np.where(turns.goal[target] == NONE, np.nan, max_of(sound, offsets, 0.0))
+    heard = np.where(top[target] == NONE, np.nan, max_of(sound, offsets, 0.0))
     return overlap[group], contradicts[group], heard
 
 
@@ -111,12 +134,6 @@ def _compare_goals(source: str | None, target: str | None) -> tuple[float, float
     differ = any(name in held and held[name] != value for name, value in said_then)
     new = tuple(value for name, value in said_then if held.get(name) != value)
     return overlap, np.nan if source is None or target is None else float(differ), new
-
-
-def _alternative_confirmed(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
-    confirmed = np.isin(source * len(turns.goals) + turns.goal[target], turns.alternative_keys)
-    differs = turns.goal[source] != turns.goal[target]
-    return np.where(turns.goal[target] == NONE, np.nan, confirmed & differs)
 
 
 def _prompt_repeated(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
