@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from selflearn.graph import evidence, n_over_user_cap, sum_window, window_days
+from selflearn.graph import cap_users, evidence, sum_window, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.schema import Table
 from selflearn.settings import Graph
@@ -81,8 +81,9 @@ class Log:
         return Log(*([row for row in part if row["turn_date"] == day] for part in vars(self).values()))
 
     def mined(self, spark: SparkSession, settings: Graph = SETTINGS) -> DataFrame:
+        turns, _ = cap_users(frame(spark, tables.TURNS, self.turns), settings)
         return evidence(
-            frame(spark, tables.TURNS, self.turns),
+            turns,
             frame(spark, tables.TURN_OUTCOMES, self.outcomes),
             frame(spark, tables.REPHRASE_PAIRS, self.pairs),
             settings,
@@ -246,8 +247,9 @@ def test_of_a_user_who_talks_all_day_about_the_cap_counts(spark: SparkSession) -
     heard = {row["source_utterance"]: row["n"] for row in nodes}
     assert 15 <= len(heard) <= 50
     assert heard["u0"] >= 20
-    assert n_over_user_cap(frame(spark, tables.TURNS, turns), capped) == 270
-    assert n_over_user_cap(frame(spark, tables.TURNS, turns), SETTINGS) == 0
+    given = frame(spark, tables.TURNS, turns)
+    assert cap_users(given, capped)[1] == 270
+    assert cap_users(given, SETTINGS) == (given, 0)
 
 
 def test_probabilities_that_sum_above_one_are_scaled(told: Told) -> None:

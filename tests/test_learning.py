@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,8 +97,12 @@ def test_without_turns_there_is_nothing_to_learn_and_with_few_the_shipped_models
     nothing = learn_daily([], NOTHING, SETTINGS)
     assert not nothing.detectors
     assert len(nothing.patterns) == len(nothing.models) == 0
-    few = learn_daily([(DAYS[0], turns_of(DAYS[0], n_sessions=2))], NOTHING, SETTINGS).detectors[DAYS[0]]
-    assert (few.pair, few.friction) == (shipped_model("pair"), shipped_model("friction"))
+    single = turns_of(DAYS[1]).filter(pc.field("turn_index") == 0)
+    few = learn_daily([(DAYS[0], turns_of(DAYS[0], n_sessions=2)), (DAYS[1], single)], NOTHING, SETTINGS)
+    none = learn_daily([(DAYS[1], single)], NOTHING, SETTINGS)
+    for learnt in (few, none):
+        assert all(detector.pair == shipped_model("pair") for detector in learnt.detectors.values())
+    assert few.detectors[DAYS[0]].friction == shipped_model("friction")
     assert "too few" in caplog.text
 
 

@@ -157,18 +157,13 @@ def any_of(pair: Ints, p: Floats, n_pairs: int) -> Floats:
 def reading_new(readings: Readings, source: Ints, target: Ints) -> Floats:
     """Probability that the target's reading has an item that the source's reading lacks; 1 of an unread target."""
     place, offsets = places(readings.offsets, target)
-    goals = [*readings.goals, None]
-    acted_on = np.where(readings.acted_on == NONE, len(readings.goals), readings.acted_on)[source]
-    key = np.repeat(acted_on, np.diff(offsets)) * len(goals) + readings.codes[place]
+    values = [*map(_item_values, readings.goals), frozenset()]
+    acted_on = np.where(readings.acted_on == NONE, len(values) - 1, readings.acted_on)[source]
+    key = np.repeat(acted_on, np.diff(offsets)) * len(values) + readings.codes[place]
     keys, group = np.unique(key, return_inverse=True)
-    held = np.array([_holds(goals[key // len(goals)], goals[key % len(goals)]) for key in keys], dtype=bool)
+    tops, others = (column.tolist() for column in np.divmod(keys, len(values)))
+    held = np.array([values[other] <= values[top] for top, other in zip(tops, others, strict=True)], dtype=bool)
     return 1 - np.minimum(1.0, sum_of(readings.probabilities[place] * held[group], offsets))
-
-
-@lru_cache(maxsize=100_000)
-def _holds(acted_on: str | None, reading: str | None) -> bool:
-    """Whether the first reading has every item of the other, whatever the slots."""
-    return acted_on is not None and reading is not None and _item_values(reading) <= _item_values(acted_on)
 
 
 @lru_cache(maxsize=100_000)

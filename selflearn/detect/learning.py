@@ -91,7 +91,7 @@ def _fitted(name: str, day: date, counted: Sequence[pd.DataFrame], settings: Det
     counting = [
         rows[(rows["model"] == name) & (rows["turn_date"] > since) & (rows["turn_date"] <= day)] for rows in counted
     ]
-    window = pd.concat([rows for rows in counting if len(rows)])
+    window = pd.concat([rows for rows in counting if len(rows)] or counting[:1])
     window["billionths"] = np.rint(window["seed_sum"].to_numpy(dtype=np.float64) * _BILLION).astype(np.int64)
     summed = window.groupby("pattern", sort=True)[["n", "billionths"]].sum()
     digits = np.frombuffer("".join(summed.index).encode("ascii"), dtype=np.int8) - ord("0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +95,8 @@ def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
     left, right, offsets = products(np.ones(len(keys), dtype=np.int64), n_texts)
     owner = left + np.repeat(np.arange(len(keys)), np.diff(offsets))
     text = turns.text_codes[right + turns.text_offsets[of_turn[owner]]]
-    best = max_of(_distinct(_found_in, items.strings, turns.texts, of_item[owner], text), offsets, 0.0)
+    found = _distinct(partial(_found_in, least=_CHANCE_FOUND), items.strings, turns.texts, of_item[owner], text)
+    best = max_of(found, offsets, 0.0)
     return np.asarray(np.maximum(0.0, (best - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))[group])
 
 
@@ -156,13 +157,21 @@ def _ratio(left: Strings, right: Strings) -> Floats:
     return np.asarray(process.cpdist(left, right, scorer=fuzz.ratio, dtype=np.float64) / 100)
 
 
-def _found_in(values: Strings, texts: Strings) -> Floats:
-    """How well each value is found in its text, or matches it as a whole where the text is the shorter of the two."""
-    is_within = np.array([len(value) <= len(text) for value, text in zip(values, texts, strict=True)], dtype=bool)
+def _found_in(values: Strings, texts: Strings, least: float = 0.0) -> Floats:
+    """How well each value is found in its text, or matches it as a whole where the text is the shorter of the two.
+
+    What is found less well than `least` counts as not found.
+    """
+    is_within = _lengths(values) <= _lengths(texts)
     found = np.empty(len(values))
     for scorer, chosen in ((fuzz.partial_ratio, is_within), (fuzz.ratio, ~is_within)):
-        found[chosen] = process.cpdist(values[chosen], texts[chosen], scorer=scorer, dtype=np.float64) / 100
+        some = values[chosen], texts[chosen]
+        found[chosen] = process.cpdist(*some, scorer=scorer, score_cutoff=100 * least, dtype=np.float64) / 100
     return found
+
+
+def _lengths(strings: Strings) -> Ints:
+    return np.fromiter(map(len, strings), np.int64, len(strings))
 
 
 def _strings(strings: Iterable[str]) -> Strings:

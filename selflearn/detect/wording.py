@@ -44,7 +44,7 @@ def gram_counts(texts: Sequence[str]) -> sparse.csr_array:
     sizes = np.array([len(text) + 2 for text in texts], dtype=np.int64)
     left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(characters))
     buckets = np.full((len(characters), len(GRAM_SIZES)), -1, dtype=np.int64)
-    key = np.zeros(len(characters), dtype=np.uint64)
+    key = np.ones(len(characters), dtype=np.uint64)
     for size in range(1, max(GRAM_SIZES) + 1):
         key[: max(0, len(key) - size + 1)] ^= characters[size - 1 :]
         key *= _SPREAD

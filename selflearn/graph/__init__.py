@@ -1,6 +1,6 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
-from selflearn.graph.evidence import evidence, n_over_user_cap
+from selflearn.graph.evidence import cap_users, evidence
 from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
@@ -11,12 +11,12 @@ __all__ = [
     "PoolWeights",
     "Window",
     "anchor_candidates",
+    "cap_users",
     "evidence",
     "fit_weights",
     "goal_prior",
     "graph_edges",
     "graph_nodes",
-    "n_over_user_cap",
     "own_beliefs",
     "pool_evidence",
     "sum_window",

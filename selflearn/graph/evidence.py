@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.settings import Graph
 
 SKETCH_LG_K = 8
@@ -17,14 +18,14 @@ SKETCH_LG_K = 8
 
 
 def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: Graph) -> DataFrame:
-    """One row per day and edge, columns of `tables.EVIDENCE`.
+    """One row per day and edge, columns of `tables.EVIDENCE`; `turns` are those of `cap_users`.
 
     - `utterance`: `n` users who said it, `friction_sum` of their failures, the sketch of who they were;
     - `reading`: target is a goal the NLU considered; `p_sum` its probability, and where it was the top reading
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
     - `pair`: target is the utterance that said it again, `p_sum` the probability that it did.
     """
-    said = _shared(_with_outcomes(_capped(turns, settings), outcomes))
+    said = _shared(_with_outcomes(turns, outcomes))
     parts = (_utterances(said), _readings(said), _pairs(pairs, settings))
     columns = tables.EVIDENCE.schema.fieldNames()
     first, *rest = (part.select(*columns) for part in parts)
@@ -33,24 +34,20 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
     return first
 
 
-def n_over_user_cap(turns: DataFrame, settings: Graph) -> int:
-    """How many turns lie beyond `max_turns_per_user`, over all users and days."""
-    over = F.sum(F.col("n_turns") - settings.max_turns_per_user)
-    row = _talkers(turns, settings).agg(F.coalesce(over, F.lit(0)).alias("n")).first()
-    return int(row["n"]) if row else 0
+def cap_users(turns: DataFrame, settings: Graph, land: Land = not_landed) -> tuple[DataFrame, int]:
+    """Turns, of which no user has many more than `max_turns_per_user` on a day, and how many lie beyond that.
 
-
-def _talkers(turns: DataFrame, settings: Graph) -> DataFrame:
-    """Users with more than `max_turns_per_user` turns on a day: `turn_date, user_id, n_turns`."""
+    Of a user with more, about that many are chosen by their ids' hash.
+    """
+    most = settings.max_turns_per_user
     per_user = turns.groupBy("turn_date", "user_id").agg(F.count(F.lit(1)).alias("n_turns"))
-    return per_user.where(F.col("n_turns") > settings.max_turns_per_user)
-
-
-def _capped(turns: DataFrame, settings: Graph) -> DataFrame:
-    """Turns; of a user with more than `max_turns_per_user` on a day about that many, chosen by their ids' hash."""
-    is_chosen = F.pmod(F.xxhash64("turn_id"), F.col("n_turns")) < settings.max_turns_per_user
-    talkers = F.broadcast(_talkers(turns, settings))
-    return turns.join(talkers, ["turn_date", "user_id"], "left").where(F.col("n_turns").isNull() | is_chosen)
+    talkers = land(per_user.where(F.col("n_turns") > most))
+    over = talkers.agg(F.coalesce(F.sum(F.col("n_turns") - most), F.lit(0)).alias("n")).first()
+    if over is None or not over["n"]:
+        return turns, 0
+    is_chosen = F.col("n_turns").isNull() | (F.pmod(F.xxhash64("turn_id"), F.col("n_turns")) < most)
+    capped = turns.join(F.broadcast(talkers), ["turn_date", "user_id"], "left").where(is_chosen)
+    return capped.select(*turns.columns), int(over["n"])
 
 
 def _with_outcomes(turns: DataFrame, outcomes: DataFrame) -> DataFrame:

@@ -22,7 +22,7 @@ from selflearn.detect import (
     turn_outcomes,
 )
 from selflearn.errors import DataError, SettingsError
-from selflearn.graph import evidence, n_over_user_cap
+from selflearn.graph import cap_users, evidence
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.days import next_day_has_logs, with_changed_day_before, with_cut_off_day_before
@@ -68,15 +68,11 @@ def run_evidence(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Turns, outcomes and pairs of the days to `evidence`."""
     lake = context.lake
     days = with_changed_day_before(context, "evidence", "detect", days)
-    turns = lake.read(tables.TURNS, turn_date=days)
-    context.metrics["turns_over_user_cap"] = float(n_over_user_cap(turns, context.settings.graph))
-    rows = evidence(
-        turns,
-        lake.read(tables.TURN_OUTCOMES, turn_date=days),
-        lake.read(tables.REPHRASE_PAIRS, turn_date=days),
-        context.settings.graph,
-    )
-    context.replace(tables.EVIDENCE, rows, turn_date=days)
+    outcomes, pairs = (lake.read(table, turn_date=days) for table in (tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS))
+    with landing(lake, context.label.run_id) as land:
+        turns, n_over = cap_users(lake.read(tables.TURNS, turn_date=days), context.settings.graph, land)
+        context.metrics["turns_over_user_cap"] = float(n_over)
+        context.replace(tables.EVIDENCE, evidence(turns, outcomes, pairs, context.settings.graph), turn_date=days)
     return days
 
 
