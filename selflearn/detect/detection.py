@@ -16,7 +16,7 @@ from selflearn.detect.detector import Detector, scored_turns
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
-MAX_SAMPLED_PER_DAY = 5_000
+MAX_SAMPLED_PER_DAY = 3_000
 _SAMPLED_PER_SESSION = 200
 
 SCORED = (

@@ -50,11 +50,11 @@ def succeeded_runs(lake: Lakehouse) -> list[Manifest]:
     """Every succeeded run, oldest first."""
     if not lake.exists(tables.RUNS):
         return []
-    rows = lake.read(tables.RUNS).where(F.col("state") == "succeeded").orderBy("finished_at")
+    rows = lake.read(tables.RUNS).where(F.col("state") == "succeeded")
     in_micros = rows.withColumns({name: F.unix_micros(name) for name in _TIMES}).collect()
     return [
         Manifest(**row.asDict() | {"days": tuple(row["days"])} | {name: _utc(row[name]) for name in _TIMES})
-        for row in in_micros
+        for row in sorted(in_micros, key=lambda row: row["finished_at"])
     ]
 
 

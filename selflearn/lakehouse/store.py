@@ -20,7 +20,8 @@ from selflearn.errors import DataError, InfrastructureError
 from selflearn.lakehouse.log import newest_version, rows_written
 from selflearn.lakehouse.schema import Table
 
-_COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "6"}
+# Tables are read by their partitions: smallest and largest values of ids in each file would serve nobody.
+_COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}
 # Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.
 _VIOLATION = re.compile(r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED)\]\s*(.+(?:\n - .+)*)")
 _PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
