@@ -1,4 +1,4 @@
-"""The command line: `selflearn run`, `demo`, `doctor`, `simulate`, `export`, `settings`, `setup`."""
+"""The command line: `selflearn run`, `explain`, `evaluate`, `export`, `demo`, `simulate`, `doctor` and more."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from selflearn.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+explain_app = typer.Typer(no_args_is_help=True, help="Say why a result is what it is.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Compare results with a gold standard.")
+app.add_typer(explain_app, name="explain")
+app.add_typer(evaluate_app, name="evaluate")
 console = Console()
 errors = Console(stderr=True)
 
 _state = {"debug": False}
 SettingsFile = Annotated[Path, typer.Option("--settings", help="settings file (YAML)")]
+ChartFile = Annotated[Path | None, typer.Option("--plot", help="also write a chart; .png, .svg or .pdf")]
 OutFolder = Annotated[Path, typer.Option("--out", help="folder to write to")]
 
 
@@ -116,6 +121,49 @@ def export(
 
     n = export_jsonl(load_training_set(lake, release), out)
     console.print(f"{n:,} examples: {out}")
+
+
+@explain_app.command(name="pair")
+def explain_pair_command(
+    source: Annotated[str, typer.Argument(help="id of the earlier turn")],
+    target: Annotated[str, typer.Argument(help="id of the later turn")],
+    settings: SettingsFile,
+    plot: ChartFile = None,
+) -> None:
+    """Say why a later turn is held to say an earlier one again, or not: each signal, its weight, the running total."""
+    from selflearn.report import explain_pair, explanation_table, plot_waterfall
+    from selflearn.settings import load_settings
+
+    known = load_settings(settings)
+    explanation = explain_pair(known.lake, source, target, known.detect)
+    console.print(explanation_table(explanation))
+    if plot:
+        plot_waterfall(explanation, plot)
+        console.print(f"Chart: {plot}")
+
+
+@evaluate_app.command(name="pairs")
+def evaluate_pairs_command(
+    gold: Annotated[Path, typer.Option(help="source_turn_id, target_turn_id, is_rephrase; .jsonl, .csv or .parquet")],
+    settings: SettingsFile,
+    plot: ChartFile = None,
+) -> None:
+    """Compare the pairs' probabilities with gold: precision and recall, by locale and cause, for each threshold."""
+    from selflearn.evaluate import evaluate_pairs, read_gold
+    from selflearn.report import plot_evaluation, score_table, threshold_table
+    from selflearn.settings import load_settings
+
+    evaluation = evaluate_pairs(load_settings(settings).lake, read_gold(gold))
+    console.print(score_table(evaluation))
+    console.print()
+    console.print(threshold_table(evaluation))
+    if evaluation.n_unknown:
+        console.print(
+            f"{evaluation.n_unknown:,} gold pairs are no candidates in the lake; they count as probability 0."
+        )
+    if plot:
+        plot_evaluation(evaluation, plot)
+        console.print(f"Chart: {plot}")
 
 
 @app.command(name="settings")

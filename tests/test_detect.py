@@ -187,7 +187,7 @@ def test_scores_of_turns_and_pairs_equal_plain_loops(turns: DataFrame, rows: lis
         assert found["p_friction"] == pytest.approx(expit(model.log_odds(cut, np.array([seed]))[0]), abs=1e-9)
         assert found["outcome_log_odds"] == pytest.approx(outcome, abs=1e-9)
     for (source, target), row in pairs.items():
-        assert row["levels"] == cuts[source, target][0].tolist()
+        assert row["pattern"] == "".join(map(str, cuts[source, target][0]))
         assert row["p_friction_source"] == outcomes[source]["p_friction"]
         assert row["p_friction_target"] == outcomes[target]["p_friction"]
         assert row["p_same_goal"] == pytest.approx(min(1.0, row["p_rephrase"] / row["p_friction_source"]), abs=1e-9)

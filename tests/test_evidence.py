@@ -63,7 +63,7 @@ def pair(source: Row, target: Row, p: float, friction: float = 0.5) -> Row:
         "user_id": source["user_id"],
         "source_utterance": source["utterance_id"],
         "target_utterance": target["utterance_id"],
-        "levels": [],
+        "pattern": "",
         "p_friction_source": friction,
         "p_friction_target": 0.5,
         "p_same_goal": p,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.friction import FRICTION_SIGNALS, OUTCOMES, friction_signals
 from selflearn.detect.latent_class import LevelModel, sigmoid
-from selflearn.detect.signals import levels
+from selflearn.detect.signals import level_patterns, levels
 from selflearn.ragged import Floats
 
 _LEAST_FRICTION = 1e-6
@@ -61,14 +61,11 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
     Columns of `detection.SCORED`.
     """
     target = turns.take(pa.array(compared.target))
-    n_signals = compared.levels.shape[1]
     of_pairs = {
         "target_turn_id": target["turn_id"],
         "target_turn_index": target["turn_index"],
         "target_utterance": target["utterance_id"],
-        "levels": pa.ListArray.from_arrays(
-            np.arange(0, compared.levels.size + 1, n_signals, dtype=np.int32), pa.array(compared.levels.ravel())
-        ),
+        "pattern": level_patterns(compared.levels),
         "p_friction_target": pa.array(scores.p_friction[compared.target]),
         "p_same_goal": pa.array(scores.p_same_goal),
         "p_rephrase": pa.array(scores.p_rephrase),

@@ -15,7 +15,7 @@ from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.detector import Detector
 from selflearn.detect.friction import FRICTION_SIGNALS, friction_signals
 from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model, sigmoid
-from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, Signal, levels
+from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, Signal, level_patterns, levels, pattern_levels
 from selflearn.lakehouse import tables
 from selflearn.ragged import Floats
 from selflearn.settings import Detect
@@ -79,8 +79,7 @@ def count_patterns(day: date, model: str, cut: npt.NDArray[np.int8], seeds: Floa
     distinct, place, counts = np.unique(cut, axis=0, return_inverse=True, return_counts=True)
     billionths = np.zeros(len(distinct), dtype=np.int64)
     np.add.at(billionths, place.ravel(), np.rint(seeds * _BILLION).astype(np.int64))
-    digits = (distinct + ord("0")).astype(np.uint8)
-    patterns = [row.tobytes().decode("ascii") for row in digits]
+    patterns = level_patterns(distinct).to_pylist()
     columns = {"turn_date": day, "model": model, "pattern": patterns, "n": counts, "seed_sum": billionths / _BILLION}
     return pd.DataFrame(columns, index=range(len(patterns)))
 
@@ -94,8 +93,8 @@ def _fitted(name: str, day: date, counted: Sequence[pd.DataFrame], settings: Det
     window = pd.concat([rows for rows in counting if len(rows)] or counting[:1])
     window["billionths"] = np.rint(window["seed_sum"].to_numpy(dtype=np.float64) * _BILLION).astype(np.int64)
     summed = window.groupby("pattern", sort=True)[["n", "billionths"]].sum()
-    digits = np.frombuffer("".join(summed.index).encode("ascii"), dtype=np.int8) - ord("0")
     counts = summed["n"].to_numpy(dtype=np.float64)
-    cut = digits.reshape(-1, len(_SIGNALS[name])).astype(np.int8)
-    patterns = Patterns(cut, counts, summed["billionths"].to_numpy() / _BILLION / counts)
+    patterns = Patterns(
+        pattern_levels(summed.index, len(_SIGNALS[name])), counts, summed["billionths"].to_numpy() / _BILLION / counts
+    )
     return fit(name, patterns, _SIGNALS[name], _WITHHELD[name], shipped_model(name))

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Group = Literal["source", "similarity", "context"]
 
@@ -95,3 +96,20 @@ def levels(signals: npt.NDArray[np.float64], declared: Sequence[Signal]) -> npt.
         values = signals[:, column]
         cut[:, column] = np.where(np.isnan(values), 0, 1 + np.digitize(values, signal.edges))
     return cut
+
+
+def level_patterns(cut: npt.NDArray[np.int8]) -> pa.StringArray:
+    """Rows of levels, shape (rows, signals), as strings of digits.
+
+    >>> level_patterns(np.array([[3, 0], [1, 2]], dtype=np.int8)).to_pylist()
+    ['30', '12']
+    """
+    digits = np.ascontiguousarray(cut + ord("0"), dtype=np.uint8)
+    offsets = np.arange(0, digits.size + 1, max(1, cut.shape[1]), dtype=np.int32)
+    return pa.StringArray.from_buffers(len(cut), pa.py_buffer(offsets), pa.py_buffer(digits))
+
+
+def pattern_levels(patterns: Sequence[str], n_signals: int) -> npt.NDArray[np.int8]:
+    """What `level_patterns` made strings of."""
+    digits = np.frombuffer("".join(patterns).encode("ascii"), dtype=np.int8) - ord("0")
+    return digits.reshape(-1, n_signals).astype(np.int8)

@@ -1,12 +1,16 @@
 """Evaluate: scores against a gold standard; read by benchmarks and tests, never by a mining stage."""
 
+from selflearn.evaluate.gold import PairEvaluation, evaluate_pairs, read_gold
 from selflearn.evaluate.labels import LabelScores, score_labels
 from selflearn.evaluate.pairs import PairScores, expected_calibration_error, recall_at_precision, score_pairs
 
 __all__ = [
     "LabelScores",
+    "PairEvaluation",
     "PairScores",
+    "evaluate_pairs",
     "expected_calibration_error",
+    "read_gold",
     "recall_at_precision",
     "score_labels",
     "score_pairs",

@@ -10,7 +10,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.settings import Graph
 
 SKETCH_LG_K = 8
@@ -34,14 +33,14 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
     return first
 
 
-def cap_users(turns: DataFrame, settings: Graph, land: Land = not_landed) -> tuple[DataFrame, int]:
+def cap_users(turns: DataFrame, settings: Graph) -> tuple[DataFrame, int]:
     """Turns, of which no user has many more than `max_turns_per_user` on a day, and how many lie beyond that.
 
     Of a user with more, about that many are chosen by their ids' hash.
     """
     most = settings.max_turns_per_user
     per_user = turns.groupBy("turn_date", "user_id").agg(F.count(F.lit(1)).alias("n_turns"))
-    talkers = land(per_user.where(F.col("n_turns") > most))
+    talkers = per_user.where(F.col("n_turns") > most)
     over = talkers.agg(F.coalesce(F.sum(F.col("n_turns") - most), F.lit(0)).alias("n")).first()
     if over is None or not over["n"]:
         return turns, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql.types import ArrayType, BinaryType, ByteType, MapType
+from pyspark.sql.types import ArrayType, BinaryType, MapType
 
 from selflearn.lakehouse.schema import (
     BOOLEAN,
@@ -118,7 +118,7 @@ REPHRASE_PAIRS = Table(
         required("target_turn_index", INTEGER),
         required("source_utterance", STRING),
         required("target_utterance", STRING),
-        required("levels", ArrayType(ByteType())),
+        required("pattern", STRING),
         required("p_friction_source", DOUBLE),
         required("p_friction_target", DOUBLE),
         required("p_same_goal", DOUBLE),

@@ -69,10 +69,9 @@ def run_evidence(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     lake = context.lake
     days = with_changed_day_before(context, "evidence", "detect", days)
     outcomes, pairs = (lake.read(table, turn_date=days) for table in (tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS))
-    with landing(lake, context.label.run_id) as land:
-        turns, n_over = cap_users(lake.read(tables.TURNS, turn_date=days), context.settings.graph, land)
-        context.metrics["turns_over_user_cap"] = float(n_over)
-        context.replace(tables.EVIDENCE, evidence(turns, outcomes, pairs, context.settings.graph), turn_date=days)
+    turns, n_over = cap_users(lake.read(tables.TURNS, turn_date=days), context.settings.graph)
+    context.metrics["turns_over_user_cap"] = float(n_over)
+    context.replace(tables.EVIDENCE, evidence(turns, outcomes, pairs, context.settings.graph), turn_date=days)
     return days
 
 

@@ -1,5 +1,17 @@
 """Report: what was mined, for people; reads the lake without Spark."""
 
+from selflearn.report.evaluation import plot_evaluation, score_table, threshold_table
+from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
 
-__all__ = ["mined_table", "sample_labels_table", "stage_line"]
+__all__ = [
+    "explain_pair",
+    "explanation_table",
+    "mined_table",
+    "plot_evaluation",
+    "plot_waterfall",
+    "sample_labels_table",
+    "score_table",
+    "stage_line",
+    "threshold_table",
+]
