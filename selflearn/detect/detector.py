@@ -60,7 +60,7 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
 
     Columns of `detection.SCORED`.
     """
-    target = turns.take(pa.array(compared.target))
+    target = turns.select(["turn_id", "turn_index", "utterance_id"]).take(pa.array(compared.target))
     of_pairs = {
         "target_turn_id": target["turn_id"],
         "target_turn_index": target["turn_index"],

@@ -94,7 +94,6 @@ def _fitted(name: str, day: date, counted: Sequence[pd.DataFrame], settings: Det
     window["billionths"] = np.rint(window["seed_sum"].to_numpy(dtype=np.float64) * _BILLION).astype(np.int64)
     summed = window.groupby("pattern", sort=True)[["n", "billionths"]].sum()
     counts = summed["n"].to_numpy(dtype=np.float64)
-    patterns = Patterns(
-        pattern_levels(summed.index, len(_SIGNALS[name])), counts, summed["billionths"].to_numpy() / _BILLION / counts
-    )
+    cut = pattern_levels(summed.index.tolist(), len(_SIGNALS[name]))
+    patterns = Patterns(cut, counts, summed["billionths"].to_numpy() / _BILLION / counts)
     return fit(name, patterns, _SIGNALS[name], _WITHHELD[name], shipped_model(name))
