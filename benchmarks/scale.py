@@ -2,8 +2,8 @@
 
 The floor reads the same rows, shuffles and sorts them once by session, and writes them: what no pipeline over these
 logs can do without. It is timed before and after the pipeline, and its mean counts, for machines change their pace.
-The first size is run twice. The first time, in a fresh JVM that compiles as it goes, stands beside the others as
-`fresh`; what counts is the second, in a JVM that is warm for the floor and the pipeline alike.
+Each size runs in a process of its own, whose JVM compiles as it goes, as in a run that a scheduler starts. `warm` is
+the first size once more in its process: what both take when everything is compiled.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import date, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +44,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
-    spark = build_session("selflearn benchmark scale")
     figures: dict[str, Any] = {"seed": _SEED, "days": _DAYS}
-    for name, n_turns in (("fresh", given.turns[0]), *((str(n), n) for n in given.turns)):
-        figures[name] = measure(spark, n_turns, given.out / "work")
-        print_figures(f"{n_turns:,} turns", figures[name])
-        write_scores(given.out, figures, effective_configuration(spark))
-    for name, value in effective_configuration(spark).items():
+    configuration: dict[str, str] = {}
+    processes = get_context("spawn")
+    for place, n_turns in enumerate(given.turns):
+        with ProcessPoolExecutor(1, mp_context=processes) as fresh:
+            runs = ["warm"] if place == 0 else []
+            for name in (str(n_turns), *runs):
+                figures[name], configuration = fresh.submit(measure, n_turns, given.out / "work").result()
+                print_figures(f"{n_turns:,} turns{', warm' if name == 'warm' else ''}", figures[name])
+                write_scores(given.out, figures, configuration)
+    for name, value in configuration.items():
         print(f"{name} = {value}")
 
 
-def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
-    """Seconds of the floor and of every stage on one log, their ratio, and the most memory in use."""
+def measure(n_turns: int, work: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Seconds of the floor and of every stage on one log, their ratio, most memory in use; and the configuration."""
+    spark = build_session("selflearn benchmark scale")
     shutil.rmtree(work, ignore_errors=True)
     simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
     with peak_memory() as memory:
@@ -71,7 +78,7 @@ def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
     floor = sum(floors) / len(floors)
     rows = {name: count for manifest in manifests for name, count in manifest.row_counts.items()}
     shutil.rmtree(work)
-    return {
+    found = {
         "floor_seconds": floor,
         "floor_before_seconds": floors[0],
         "floor_after_seconds": floors[1],
@@ -82,6 +89,7 @@ def measure(spark: SparkSession, n_turns: int, work: Path) -> dict[str, Any]:
         "peak_memory_mib": memory["peak"] / _MIB,
         "rows": rows,
     }
+    return found, effective_configuration(spark)
 
 
 def time_floor(spark: SparkSession, logs: Path, out: Path) -> float:

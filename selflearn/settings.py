@@ -79,6 +79,9 @@ class Detect(_Section):
         ge=2,
         description="turns of one session and day that are compared; how many more there were is in the metrics",
     )
+    max_pairs: StrictInt = Field(
+        default=2_000_000_000, ge=1, description="a run that is forecast to compare more pairs stops before it does"
+    )
     window_days: StrictInt = Field(
         default=28, ge=1, description="days of counted level patterns that a day's model sees"
     )

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from selflearn.errors import DataError
+from selflearn.errors import DataError, VolumeError
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.lakehouse.tables import ALL_TABLES, RELEASES, RUNS
@@ -194,8 +194,14 @@ def test_a_session_of_50_000_turns_costs_its_cap(spark: SparkSession, tmp_path: 
     assert runs["ingest"].row_counts["turns"] == 50_000
     assert runs["detect"].row_counts["rephrase_pairs"] == sum(min(5, later) for later in range(1_000))
     assert runs["detect"].metrics["turns_over_session_cap"] == 49_000
+    assert runs["detect"].metrics["pairs_forecast"] == pytest.approx(5_000, rel=0.02)
     assert runs["evidence"].metrics["turns_over_user_cap"] == 49_500
     assert runs["label"].row_counts["weak_labels"] == 0
+    before = content(lake, "rephrase_pairs")
+    fewer = settings.model_copy(update={"detect": Detect(max_turns_per_session=1_000, max_pairs=1_000)})
+    with pytest.raises(VolumeError, match=r"about 4,9\d\d pairs of turns would be compared, at most 1,000 may be"):
+        run_stage(STAGES["detect"], lake, fewer, [date(2026, 1, 5)])
+    assert content(lake, "rephrase_pairs") == before
 
 
 def test_too_many_bad_rows_stop_the_run_before_turns_are_written(spark: SparkSession, tmp_path: Path) -> None:

@@ -31,11 +31,13 @@ class Learnt:
     """Detectors by day, and what they were learnt from.
 
     Attributes:
+        pairs_per_turn: candidate pairs by turn of each day's sample.
         patterns: columns of `tables.LEVEL_PATTERNS`.
         models: columns of `tables.DETECTORS`.
     """
 
     detectors: Mapping[date, Detector]
+    pairs_per_turn: Mapping[date, float]
     patterns: pd.DataFrame
     models: pd.DataFrame
 
@@ -54,9 +56,10 @@ def learn_daily(
         pinned: the model of pairs, where it is not to be fitted.
     """
     counted: list[pd.DataFrame] = []
-    detectors = {}
+    detectors, pairs_per_turn = {}, {}
     for day, turns in samples:
         compared = compare_sessions(turns, settings)
+        pairs_per_turn[day] = len(compared.source) / max(1, compared.n_turns)
         counted.append(count_patterns(day, "pair", compared.levels, compared.seeds))
         pair = pinned or _fitted("pair", day, [earlier, *counted], settings)
         signals, seeds = friction_signals(compared, sigmoid(pair.log_odds(compared.levels, compared.seeds)))
@@ -69,6 +72,7 @@ def learn_daily(
     ]
     return Learnt(
         detectors,
+        pairs_per_turn,
         pd.concat(counted, ignore_index=True) if counted else earlier.iloc[:0],
         pd.DataFrame(models, columns=tables.DETECTORS.schema.fieldNames()),
     )

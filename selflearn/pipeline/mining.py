@@ -21,7 +21,7 @@ from selflearn.detect import (
     score_turns,
     turn_outcomes,
 )
-from selflearn.errors import DataError, SettingsError
+from selflearn.errors import DataError, SettingsError, VolumeError
 from selflearn.graph import cap_users, evidence
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
@@ -55,6 +55,7 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     turns = lake.read(tables.TURNS, turn_date=days)
     n_turns = _count_turns(context, turns)
     learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, _pinned(settings.model))
+    _check_forecast(context, sum(n * learnt.pairs_per_turn[day] for day, n in n_turns.items()))
     for table, rows in ((tables.LEVEL_PATTERNS, learnt.patterns), (tables.DETECTORS, learnt.models)):
         context.replace(table, context.spark.createDataFrame(rows, table.schema).coalesce(1), turn_date=days)
     with landing(lake, context.label.run_id) as land:
@@ -105,6 +106,17 @@ def _check_quarantined_share(context: StageContext, n_bad: int, n_rows: int) -> 
         )
 
 
+def _check_forecast(context: StageContext, n_pairs: float) -> None:
+    """Stop a run before it compares more pairs than it may."""
+    limit = context.settings.detect.max_pairs
+    context.metrics["pairs_forecast"] = n_pairs
+    if n_pairs > limit:
+        raise VolumeError(
+            f"about {n_pairs:,.0f} pairs of turns would be compared, at most {limit:,} may be",
+            "run fewer days at once, lower detect.max_turns or detect.max_turns_per_session, or raise detect.max_pairs",
+        )
+
+
 def _pinned(file: Path | None) -> LevelModel | None:
     """The model of pairs that the settings name."""
     if file is None:
@@ -130,13 +142,12 @@ def _pinned(file: Path | None) -> LevelModel | None:
 
 
 def _count_turns(context: StageContext, turns: DataFrame) -> dict[date, int]:
-    """Turns of each day that has any; those beyond the session cap go to the metrics."""
-    is_over = F.col("turn_index") >= context.settings.detect.max_turns_per_session
-    counted = (
-        turns.groupBy("turn_date").agg(F.count(F.lit(1)).alias("n"), F.count_if(is_over).alias("n_over")).collect()
-    )
-    context.metrics["turns_over_session_cap"] = float(sum(row["n_over"] for row in counted))
-    return {row["turn_date"]: row["n"] for row in sorted(counted, key=lambda row: row["turn_date"])}
+    """Turns of each day that are compared; how many more lie beyond the session cap goes to the metrics."""
+    is_within = F.col("turn_index") < context.settings.detect.max_turns_per_session
+    n, n_within = F.count(F.lit(1)).alias("n"), F.count_if(is_within).alias("n_within")
+    counted = sorted(turns.groupBy("turn_date").agg(n, n_within).collect(), key=lambda row: row["turn_date"])
+    context.metrics["turns_over_session_cap"] = float(sum(row["n"] - row["n_within"] for row in counted))
+    return {row["turn_date"]: row["n_within"] for row in counted}
 
 
 def _samples(turns: DataFrame, n_turns: Mapping[date, int]) -> Iterator[tuple[date, pa.Table]]:
