@@ -109,7 +109,7 @@ def _check_quarantined_share(context: StageContext, n_bad: int, n_rows: int) -> 
 def _check_forecast(context: StageContext, n_pairs: float) -> None:
     """Stop a run before it compares more pairs than it may."""
     limit = context.settings.detect.max_pairs
-    context.metrics["pairs_forecast"] = n_pairs
+    context.metrics["pairs_forecast"] = float(n_pairs)
     if n_pairs > limit:
         raise VolumeError(
             f"about {n_pairs:,.0f} pairs of turns would be compared, at most {limit:,} may be",
