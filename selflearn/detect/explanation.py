@@ -39,11 +39,7 @@ class Step:
 
 
 def explain(model: LevelModel, declared: Sequence[Signal], signals: Floats, seed: float) -> list[Step]:
-    """The steps from the base rate to the log-odds of one row of signals, shape (signals,), largest weight first.
-
-    >>> explain(model, PAIR_SIGNALS, signals, seed)[-1].probability  # doctest: +SKIP
-    0.87
-    """
+    """The steps from the base rate to the log-odds of one row of signals, shape (signals,), largest weight first."""
     cut = levels(signals[None, :], declared)[0]
     seed_weight = model.seed_weight * float(logit(np.array([seed]))[0])
     found = [

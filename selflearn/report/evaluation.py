@@ -9,8 +9,8 @@ import numpy as np
 from rich.table import Table
 from sklearn.metrics import precision_recall_curve
 
-from selflearn.errors import SettingsError
 from selflearn.evaluate import PairEvaluation, PairScores
+from selflearn.report.chart import new_figure
 
 _BINS = 10
 
@@ -43,15 +43,9 @@ def plot_evaluation(evaluation: PairEvaluation, file: Path) -> None:
     Raises:
         SettingsError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError(
-            "charts need matplotlib, which is not installed", "pip install 'selflearn[report]'"
-        ) from None
     is_positive, p = evaluation.pairs["is_rephrase"].to_numpy(dtype=bool), evaluation.pairs["p_rephrase"].to_numpy()
     precision, recall, _ = precision_recall_curve(is_positive, p)
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(9, 4)
     curve, reliability = _axes(figure)
     curve.plot(recall, precision, color="#264653")
     curve.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))

@@ -18,7 +18,8 @@ from rich.table import Table
 from selflearn.detect import PAIR_SIGNALS, LevelModel
 from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.explanation import Step, explain
-from selflearn.errors import DataError, SettingsError
+from selflearn.errors import DataError
+from selflearn.report.chart import new_figure
 from selflearn.settings import Detect
 
 _SHOWN_WEIGHT = 0.005
@@ -84,14 +85,8 @@ def plot_waterfall(explanation: PairExplanation, file: Path) -> None:
     Raises:
         SettingsError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError(
-            "charts need matplotlib, which is not installed", "pip install 'selflearn[report]'"
-        ) from None
     steps = [step for step in explanation.steps if abs(step.weight) >= _SHOWN_WEIGHT]
-    figure = Figure(figsize=(8, 0.35 * len(steps) + 1.5), layout="constrained")
+    figure = new_figure(8, 0.35 * len(steps) + 1.5)
     axes: Any = figure.subplots()
     starts = [step.total - step.weight for step in steps]
     colours = ["#2a9d8f" if step.weight > 0 else "#e76f51" for step in steps]
