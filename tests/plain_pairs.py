@@ -22,7 +22,6 @@ COLUMNS = {
     "prompt": pa.string(),
     "normalised_text": pa.string(),
     "texts": pa.list_(pa.string()),
-    "text_scores": pa.list_(pa.float64()),
     "asr_score": pa.float64(),
     "nlu_score": pa.float64(),
     "goal": pa.string(),
@@ -45,17 +44,10 @@ def values(goal: str | None) -> set[tuple[str, str]]:
     return {(slot["name"], slot["value"]) for slot in json.loads(goal)["slots"]} if goal else set()
 
 
-def heard(turn: Row) -> list[tuple[str, float]]:
-    """The n-best texts with their probabilities."""
-    listed = zip(turn["texts"] or (), turn["text_scores"] or (), strict=True)
-    found = [(text.casefold(), score) for text, score in listed if text and not text.isspace()][:10]
-    if not found:
-        return [(turn["normalised_text"].casefold(), 1.0)]
-    if any(score is None for _, score in found):
-        return [(text, 1 / len(found)) for text, _ in found]
-    best = max(score for _, score in found)
-    total = sum(math.exp(score - best) for _, score in found)
-    return [(text, math.exp(score - best) / total) for text, score in found]
+def heard(turn: Row) -> list[str]:
+    """The n-best texts, best first."""
+    found = [text.casefold() for text in turn["texts"] or () if text and not text.isspace()][:10]
+    return found or [turn["normalised_text"].casefold()]
 
 
 def considered(turn: Row) -> dict[str, float]:
@@ -95,7 +87,7 @@ def friction(turn: Row) -> float:
 
 def grams(turn: Row) -> Counter[str]:
     """Character 2- and 3-grams of all that was heard of a turn; an edge is a character."""
-    edged = [f"{EDGE}{text}{EDGE}" for text, _ in heard(turn)]
+    edged = [f"{EDGE}{text}{EDGE}" for text in heard(turn)]
     return Counter(text[at : at + size] for text in edged for size in GRAM_SIZES for at in range(len(text) - size + 1))
 
 
@@ -126,7 +118,7 @@ def found_in(value: str, turn: Row) -> float:
     """How well a value is found in the best of the words heard."""
     return max(
         (fuzz.partial_ratio(value, text) if len(value) <= len(text) else fuzz.ratio(value, text)) / 100
-        for text, _ in heard(turn)
+        for text in heard(turn)
     )
 
 
@@ -157,7 +149,7 @@ def value_again(source: Row, target: Row) -> float:
 
 
 def length(turn: Row) -> int:
-    return len(heard(turn)[0][0])
+    return len(heard(turn)[0])
 
 
 def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dict[str, float], float]:
@@ -178,7 +170,7 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
         "source_trouble": float(is_trouble(source)),
         "source_completed": _known(source["completed"]),
         "source_interrupted": _known(source["barge_in"]),
-        "text_similarity": max(fuzz.ratio(a, b) / 100 for a, _ in first_texts[0] for b, _ in first_texts[1]),
+        "text_similarity": max(fuzz.ratio(a, b) / 100 for a in first_texts[0] for b in first_texts[1]),
         "wording_shared": wording,
         "item_again": item_again(source, target) if any_reading else math.nan,
         "value_again": value_again(source, target) if any_reading else math.nan,

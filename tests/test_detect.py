@@ -109,7 +109,6 @@ def prepared(row: Row) -> Row:
     return {
         **row,
         "texts": [text for text, _ in heard] if heard else heard,
-        "text_scores": [score for _, score in heard] if heard else heard,
         "goals": [goal for goal, _ in readings] if readings else readings,
         "goal_scores": [score for _, score in readings] if readings else readings,
         "at": (row["ts"] - datetime(1970, 1, 1)) // timedelta(microseconds=1),

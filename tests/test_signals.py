@@ -35,7 +35,6 @@ def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None,
     known = {
         "normalised_text": texts[0] if texts else "",
         "texts": texts,
-        "text_scores": [0.0] * len(texts),
         "goal": top,
         "goals": list(readings or ()),
         "goal_scores": list((readings or {}).values()),
@@ -138,11 +137,11 @@ def test_similarity_needs_neither_spaces_nor_an_alphabet(text: str, close: str, 
 
 
 def test_all_that_was_heard_counts_alike_and_the_best_pair_of_texts_for_itself() -> None:
-    source = turn(["play chess", "play jazz"], text_scores=[9.0, 0.0])
+    source = turn(["play chess", "play jazz"])
     signals, alone = named(source, turn("play jazz")), named(turn("play chess"), turn("play jazz"))
     assert signals["text_similarity"] == 1
     assert alone["wording_shared"] < signals["wording_shared"] < 1
-    turned = named(turn(["play chess", "play jazz"], text_scores=[0.0, 9.0]), turn("play jazz"))
+    turned = named(turn(["play jazz", "play chess"]), turn("play jazz"))
     assert turned["wording_shared"] == pytest.approx(signals["wording_shared"])
 
 
@@ -206,22 +205,10 @@ def test_levels_equal_counting_the_edges_reached(rows: list[list[float]]) -> Non
     assert levels(matrix, PAIR_SIGNALS).tolist() == expected
 
 
-@given(st.lists(st.floats(-700, 700), min_size=1, max_size=10))
-def test_text_weights_are_probabilities_in_the_order_of_the_scores(scores: list[float]) -> None:
-    texts = [f"text {k}" for k in range(len(scores))]
-    weights = columns(turn(texts, text_scores=scores)).text_weights
-    assert weights.sum() == pytest.approx(1)
-    assert weights.min() >= 0
-    assert weights[int(np.argmax(scores))] == weights.max()
-    unknown = columns(turn(texts, text_scores=[None, *scores[1:]])).text_weights
-    assert unknown == pytest.approx(np.full(len(scores), 1 / len(scores)))
-
-
 def test_blank_texts_are_no_texts_and_without_any_the_normalised_one_counts() -> None:
-    found = columns(turn([" ", "Play"], text_scores=[3.0, 0.0]), turn([], normalised_text="stop"), turn(["x"] * 12))
+    found = columns(turn([" ", "Play"]), turn([], normalised_text="stop"), turn(["x"] * 12))
     assert np.diff(found.text_offsets).tolist() == [1, 1, 10]
     assert found.texts[found.text_codes[:2]].tolist() == ["play", "stop"]
-    assert found.text_weights[:2].tolist() == [1, 1]
 
 
 goals = st.builds(
@@ -256,11 +243,8 @@ def test_grams_are_counted_by_hash(texts: list[str]) -> None:
 maybe = st.none() | st.booleans()
 unit = st.none() | st.floats(0, 1)
 turns = st.builds(
-    lambda texts, text_scores, readings, fields: turn(
-        texts, readings, text_scores=[*text_scores, *[0.0] * len(texts)][: len(texts)], **fields
-    ),
+    lambda texts, readings, fields: turn(texts, readings, **fields),
     st.lists(st.sampled_from(["", " "]) | st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
-    st.lists(st.none() | st.floats(-50, 50), max_size=3),
     st.dictionaries(goals, scores, max_size=4),
     st.fixed_dictionaries(
         {

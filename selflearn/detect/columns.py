@@ -13,7 +13,7 @@ from scipy import sparse
 
 from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
 from selflearn.detect.wording import gram_profiles
-from selflearn.ragged import Floats, Ints, max_of, offsets_of, sum_of
+from selflearn.ragged import Floats, Ints, offsets_of, sum_of
 
 MAX_TEXTS = 10
 _UNREAD_CONFIDENCE = 0.1
@@ -28,8 +28,7 @@ class TurnColumns:
         at: microseconds.
         unread: no reading, or the fallback.
         failed: an error, or cancelled.
-        texts: distinct recognised texts; `text_codes` and `text_weights`, the probability of each, are lists by turn
-            (`text_offsets`).
+        texts: distinct recognised texts; `text_codes` are lists of them by turn (`text_offsets`), best first.
         ends_session: whether no later turn of the session follows.
     """
 
@@ -47,7 +46,6 @@ class TurnColumns:
     texts: npt.NDArray[np.object_]
     text_offsets: Ints
     text_codes: Ints
-    text_weights: Floats
     readings: Readings
     ends_session: Bools
 
@@ -93,7 +91,7 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     # Scores that sum to more than one are scaled down; one that is missing or negative counts as none.
     scores = np.maximum(np.nan_to_num(offered_scores), 0.0)
     probabilities = scores / np.repeat(np.maximum(1.0, sum_of(scores, offered)), np.diff(offered))
-    texts, text_offsets, text_codes, text_scores = _heard(turns)
+    texts, text_offsets, text_codes = _heard(turns)
     context = turns["context"].combine_chunks()
     unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
     return TurnColumns(
@@ -111,7 +109,6 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
         texts=texts,
         text_offsets=text_offsets,
         text_codes=text_codes,
-        text_weights=_softmax(text_scores, text_offsets),
         readings=Readings(goals, codes[:n], np.where(unread, NONE, codes[:n]), offered, codes[n:], probabilities),
         ends_session=np.append(session[1:] != session[:-1], True)[:n],
     )
@@ -136,12 +133,12 @@ def _readings(turns: pa.Table) -> tuple[pa.Array, Ints, pa.Array, Floats]:
     return top, offsets, flat.take(pa.array(order)), flat_scores[order]
 
 
-def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints, Floats]:
-    """Distinct recognised texts, case folded; and each turn's, at most `MAX_TEXTS`, with their scores.
+def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
+    """Distinct recognised texts, case folded; and each turn's, best first, at most `MAX_TEXTS`.
 
     A turn without an n-best list has its normalised text as the only one.
     """
-    lists, scores = turns["texts"].combine_chunks(), turns["text_scores"].combine_chunks()
+    lists = turns["texts"].combine_chunks()
     n = len(lists)
     typed = turns["normalised_text"].combine_chunks()
     raw, codes = _coded(pa.concat_arrays([pc.list_flatten(lists), typed]))
@@ -164,17 +161,7 @@ def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints, Floats
     pool = np.concatenate([place, given[-1] + np.arange(n)])
     start = np.where(alone, len(place) + np.arange(n), offsets_of(counts)[:-1])
     order = pool[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], np.diff(offsets))]
-    all_scores = np.concatenate([_numbers(pc.list_flatten(scores)), np.zeros(n)])
-    return texts, offsets, codes[order], all_scores[order]
-
-
-def _softmax(scores: Floats, offsets: Ints) -> Floats:
-    """Probabilities of each list's scores; uniform where one of them is missing."""
-    counts = np.diff(offsets)
-    is_scored = np.repeat(~np.isnan(sum_of(scores, offsets)), counts)
-    known = np.where(is_scored, scores, 0.0)
-    mass = np.exp(known - np.repeat(max_of(known, offsets, 0.0), counts))
-    return np.asarray(mass / np.repeat(sum_of(mass, offsets), counts))
+    return texts, offsets, codes[order]
 
 
 def _coded(strings: pa.Array) -> tuple[list[str], Ints]:

@@ -42,7 +42,6 @@ def observed(turns: DataFrame) -> DataFrame:
         "prompt",
         "normalised_text",
         F.col("text_alternatives.text").alias("texts"),
-        F.col("text_alternatives.score").alias("text_scores"),
         "asr_score",
         "nlu_score",
         "goal",

@@ -113,7 +113,6 @@ def _observed(turns: pa.Table) -> pa.Table:
     made = {
         "at": pc.cast(pc.cast(turns["ts"], pa.timestamp("us")), pa.int64()),
         "texts": listed("text_alternatives", "text", pa.string()),
-        "text_scores": listed("text_alternatives", "score", pa.float64()),
         "goals": listed("nlu_alternatives", "goal", pa.string()),
         "goal_scores": listed("nlu_alternatives", "score", pa.float64()),
         "fallback": no("fallback"),
