@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from selflearn.considered import considered
 from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
 from selflearn.detect.wording import gram_profiles
-from selflearn.ragged import Floats, Ints, offsets_of, sum_of
+from selflearn.ragged import Floats, Ints, offsets_of
 
 MAX_TEXTS = 10
 _UNREAD_CONFIDENCE = 0.1
@@ -86,11 +87,9 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     `session` has one number for all turns of a session, another one for the next.
     """
     n = turns.num_rows
-    top, offered, offered_goals, offered_scores = _readings(turns)
-    goals, codes = _coded(pa.concat_arrays([top, offered_goals]))
-    # Scores that sum to more than one are scaled down; one that is missing or negative counts as none.
-    scores = np.maximum(np.nan_to_num(offered_scores), 0.0)
-    probabilities = scores / np.repeat(np.maximum(1.0, sum_of(scores, offered)), np.diff(offered))
+    top, confidence = turns["goal"].combine_chunks(), _numbers(turns["nlu_score"])
+    offered = considered(top, confidence, turns["goals"].combine_chunks(), turns["goal_scores"].combine_chunks())
+    goals, codes = _coded(pa.concat_arrays([top, offered.goals]))
     texts, text_offsets, text_codes = _heard(turns)
     context = turns["context"].combine_chunks()
     unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
@@ -99,7 +98,7 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
         context=_coded(context)[1],
         has_context=_numbers(pc.not_equal(context, "")) == 1,
         prompt=_coded(turns["prompt"].combine_chunks())[1],
-        confidence=_numbers(turns["nlu_score"]),
+        confidence=confidence,
         recognition=_numbers(turns["asr_score"]),
         unread=unread,
         failed=_numbers(turns["failed"]) == 1,
@@ -109,28 +108,11 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
         texts=texts,
         text_offsets=text_offsets,
         text_codes=text_codes,
-        readings=Readings(goals, codes[:n], np.where(unread, NONE, codes[:n]), offered, codes[n:], probabilities),
+        readings=Readings(
+            goals, codes[:n], np.where(unread, NONE, codes[:n]), offered.offsets, codes[n:], offered.probabilities
+        ),
         ends_session=np.append(session[1:] != session[:-1], True)[:n],
     )
-
-
-def _readings(turns: pa.Table) -> tuple[pa.Array, Ints, pa.Array, Floats]:
-    """Top goals, and the goals that the NLU considered with their scores, in lists by turn.
-
-    A turn without alternatives has its top reading as the only one.
-    """
-    top = turns["goal"].combine_chunks()
-    lists, scores = turns["goals"].combine_chunks(), turns["goal_scores"].combine_chunks()
-    counts = _numbers(pc.fill_null(pc.list_value_length(lists), 0)).astype(np.int64)
-    alone = (counts == 0) & _known(top)
-    flat = pa.concat_arrays([pc.list_flatten(lists), top])
-    flat_scores = np.concatenate([_numbers(pc.list_flatten(scores)), _or_one(_numbers(turns["nlu_score"]))])
-    given = offsets_of(counts)
-    offsets = offsets_of(np.where(alone, 1, counts))
-    # Where the only reading is the top one, it lies behind all alternatives, at its turn's number.
-    start = np.where(alone, given[-1] + np.arange(len(top)), given[:-1])
-    order = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], np.diff(offsets))
-    return top, offsets, flat.take(pa.array(order)), flat_scores[order]
 
 
 def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
