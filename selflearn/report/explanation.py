@@ -115,7 +115,6 @@ def _observed(turns: pa.Table) -> pa.Table:
         "texts": listed("text_alternatives", "text", pa.string()),
         "goals": listed("nlu_alternatives", "goal", pa.string()),
         "goal_scores": listed("nlu_alternatives", "score", pa.float64()),
-        "fallback": no("fallback"),
         "failed": pc.or_(no("error"), no("cancelled")),
     }
     for name, column in made.items():
