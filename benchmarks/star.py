@@ -19,11 +19,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
 
 from common import print_figures, write_scores
 from dstc2_log import Row, read_rows, turn_id
+from selflearn.detect import PAIR_CLASS_NAMES, pair_classes
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES, day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration
@@ -97,14 +99,16 @@ def canonical_turns(dialogue: Row) -> Iterator[Row]:
 
 
 def read_detected(lake: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Turns, and candidate pairs with their texts, the most probable first."""
+    """Turns, and candidate pairs with their texts and classes, the most probable first."""
     turns = DeltaTable(lake / "turns").to_pandas(columns=["turn_id", "text", "response", "fallback"])
-    kept = ["source_turn_id", "target_turn_id", "p_rephrase", "p_same_goal", "p_friction_source"]
-    pairs = DeltaTable(lake / "rephrase_pairs").to_pandas(columns=kept)
-    texts = turns.set_index("turn_id")
-    pairs["source"], pairs["target"] = (texts["text"].reindex(pairs[name]).to_numpy() for name in kept[:2])
-    pairs["answer"] = texts["response"].reindex(pairs["source_turn_id"]).to_numpy()
-    return turns, pairs.sort_values(["p_rephrase", *kept[:2]], ascending=[False, True, True], ignore_index=True)
+    ends = ["source_turn_id", "target_turn_id"]
+    pairs = DeltaTable(lake / "rephrase_pairs").to_pandas(columns=[*ends, "p_rephrase", "p_friction_source", "pattern"])
+    said = turns.set_index("turn_id")
+    pairs["source"], pairs["target"] = (said["text"].reindex(pairs[name]).to_numpy() for name in ends)
+    pairs["answer"] = said["response"].reindex(pairs["source_turn_id"]).to_numpy()
+    classes = pair_classes(pairs.pop("pattern").tolist(), pairs["p_rephrase"].to_numpy())
+    pairs["pair_class"] = np.array(PAIR_CLASS_NAMES)[classes]
+    return turns, pairs.sort_values(["p_rephrase", *ends], ascending=[False, True, True], ignore_index=True)
 
 
 def write_rows(rows: pd.DataFrame, file: Path) -> None:
@@ -126,6 +130,7 @@ def alarm_figures(turns: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
                 "share_of_pairs": len(rows) / len(pairs),
                 "n_turns": rows["source_turn_id"].nunique(),
                 "share_of_turns": rows["source_turn_id"].nunique() / len(turns),
+                "classes": rows["pair_class"].value_counts().to_dict(),
             }
             for threshold, rows in flagged.items()
         },
