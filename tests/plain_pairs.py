@@ -69,7 +69,7 @@ def value_probabilities(turn: Row) -> Counter[tuple[str, str]]:
 
 
 def is_unread(turn: Row) -> bool:
-    return turn["fallback"] or turn["goal"] is None
+    return turn["goal"] is None if turn["fallback"] is None else turn["fallback"]
 
 
 def is_trouble(turn: Row) -> bool:

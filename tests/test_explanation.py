@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from selflearn.cli import app
-from selflearn.detect import PAIR_SIGNALS
+from selflearn.detect import PAIR_CLASS_NAMES, PAIR_CLASSES, PAIR_SIGNALS, pair_classes
 from selflearn.detect.explanation import explain
 from selflearn.detect.latent_class import shipped_model, sigmoid
 from selflearn.detect.signals import levels
@@ -67,6 +67,7 @@ def test_a_pair_of_the_lake_is_explained_as_it_was_scored(detected: Lakehouse, t
         assert explanation.p_rephrase == pytest.approx(row.p_rephrase, abs=1e-9)
         shown = {step.name: step.level for step in explanation.steps}
         assert "".join(str(shown[signal.name]) for signal in PAIR_SIGNALS) == row.pattern
+        assert explanation.pair_class is PAIR_CLASSES[pair_classes([row.pattern], np.array([row.p_rephrase]))[0]]
     assert explanation_table(explanation).row_count == len(PAIR_SIGNALS) + 2
     for name in ("chart.png", "chart.svg"):
         plot_waterfall(explanation, tmp_path / name)
@@ -87,9 +88,13 @@ def test_pairs_of_the_lake_are_compared_with_gold(detected: Lakehouse, tmp_path:
     assert (found.n_unknown, len(found.pairs)) == (1, 201)
     assert set(found.by_locale) <= set(pairs["locale"])
     assert list(found.by_cause) == ["asr"]
+    assert found.pairs["pair_class"].isna().sum() == 1
+    assert set(found.pairs["pair_class"].dropna()) <= set(PAIR_CLASS_NAMES)
+    half_of_each = found.pairs.groupby("pair_class")["is_rephrase"].nunique()
+    assert set(found.by_class) == set(half_of_each[half_of_each == 2].index)
     half = found.thresholds[found.thresholds["threshold"] == 0.5].iloc[0]
     assert (half["precision"], half["recall"], half["f1"]) == (1, 1, 1)
-    assert score_table(found).row_count == 2 + len(found.by_locale)
+    assert score_table(found).row_count == 2 + len(found.by_locale) + len(found.by_class)
     plot_evaluation(found, tmp_path / "curve.png")
     with pytest.raises(DataError, match="0 rephrases among 201 pairs"):
         evaluate_pairs(detected.root, gold.assign(is_rephrase=False))

@@ -45,7 +45,7 @@ def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None,
         "prompt": None,
         "nlu_score": readings[top] if readings and top else None,
         "asr_score": None,
-        "fallback": False,
+        "fallback": None,
         "failed": False,
         "completed": None,
         "feedback": None,
@@ -174,6 +174,16 @@ def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
     assert columns(unscored).heuristic_friction()[0] == 0
 
 
+def test_a_turn_without_a_reading_failed_unless_the_log_says_that_it_did_not_fall_back() -> None:
+    typed = turn("weather in paris")
+    assert columns(typed).unread[0]
+    assert columns(typed).heuristic_friction()[0] == pytest.approx(0.9)
+    assert columns(typed | {"fallback": True}).unread[0]
+    answered = typed | {"fallback": False}
+    assert not columns(answered).unread[0]
+    assert columns(answered).heuristic_friction()[0] == named(answered, typed)["seed"] == 0
+
+
 def test_the_same_prompt_again_is_seen_only_where_there_is_a_prompt() -> None:
     def repeated(source: dict[str, Any], target: dict[str, Any]) -> float:
         return named(turn("yes", **source), turn("yes", **target))["prompt_repeated"]
@@ -255,7 +265,7 @@ turns = st.builds(
             "goal": st.none() | goals,
             "nlu_score": unit,
             "asr_score": unit,
-            "fallback": st.booleans(),
+            "fallback": maybe,
             "failed": st.booleans(),
             "completed": maybe,
             "feedback": st.sampled_from([None, -1, 0, 1]),

@@ -5,14 +5,19 @@ from selflearn.detect.detector import Detector
 from selflearn.detect.friction import FRICTION_SIGNALS
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
+from selflearn.detect.pair_classes import PAIR_CLASS_NAMES, PAIR_CLASSES, PROBABLE, pair_classes
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
     "FRICTION_SIGNALS",
+    "PAIR_CLASSES",
+    "PAIR_CLASS_NAMES",
     "PAIR_SIGNALS",
+    "PROBABLE",
     "Detector",
     "LevelModel",
     "learn_daily",
+    "pair_classes",
     "rephrase_pairs",
     "sample_sessions",
     "score_turns",

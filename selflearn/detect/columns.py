@@ -27,7 +27,7 @@ class TurnColumns:
 
     Attributes:
         at: microseconds.
-        unread: no reading, or the fallback.
+        unread: the assistant fell back; where the log does not say, the turn has no reading.
         failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` are lists of them by turn (`text_offsets`), best first.
         ends_session: whether no later turn of the session follows.
@@ -92,7 +92,8 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     goals, codes = _coded(pa.concat_arrays([top, offered.goals]))
     texts, text_offsets, text_codes = _heard(turns)
     context = turns["context"].combine_chunks()
-    unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
+    fallback = _numbers(turns["fallback"])
+    unread = np.where(np.isnan(fallback), codes[:n] == NONE, fallback == 1)
     return TurnColumns(
         at=turns["at"].to_numpy(),
         context=_coded(context)[1],

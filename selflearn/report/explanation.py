@@ -15,9 +15,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from rich.table import Table
 
-from selflearn.detect import PAIR_SIGNALS, LevelModel
+from selflearn.detect import PAIR_CLASSES, PAIR_SIGNALS, LevelModel, pair_classes
 from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.explanation import Step, explain
+from selflearn.detect.pair_classes import PairClass
 from selflearn.errors import DataError
 from selflearn.report.chart import new_figure
 from selflearn.settings import Detect
@@ -27,10 +28,11 @@ _SHOWN_WEIGHT = 0.005
 
 @dataclass(frozen=True)
 class PairExplanation:
-    """What two turns say, and the steps to the probability that the second says the first again."""
+    """What two turns say, their class, and the steps to the probability that the second says the first again."""
 
     source_text: str
     target_text: str
+    pair_class: PairClass
     steps: Sequence[Step]
 
     @property
@@ -61,13 +63,15 @@ def explain_pair(lake: str, source: str, target: str, settings: Detect | None = 
     model = LevelModel.from_json(models[0]["content"])
     steps = explain(model, PAIR_SIGNALS, compared.signals[place], float(compared.seeds[place]))
     texts = turns["normalised_text"].to_pylist()
-    return PairExplanation(texts[ids.index(source)], texts[ids.index(target)], steps)
+    of_class = pair_classes([pairs[0]["pattern"]], np.array([pairs[0]["p_rephrase"]]))[0]
+    return PairExplanation(texts[ids.index(source)], texts[ids.index(target)], PAIR_CLASSES[of_class], steps)
 
 
 def explanation_table(explanation: PairExplanation) -> Table:
     """Each step with its value, level, weight and the probability so far."""
     title = f"{explanation.source_text!r} -> {explanation.target_text!r}: p_rephrase {explanation.p_rephrase:.3f}"
-    table = Table(title=title, title_justify="left", box=None)
+    of_class = f"{explanation.pair_class.name}: {explanation.pair_class.meaning}"
+    table = Table(title=f"{title}\n{of_class}", title_justify="left", box=None)
     for name in ("signal", "value", "level", "weight", "total", "p so far"):
         table.add_column(name, justify="left" if name == "signal" else "right", no_wrap=True)
     table.add_column("meaning", style="dim", overflow="fold")
@@ -115,7 +119,6 @@ def _observed(turns: pa.Table) -> pa.Table:
         "texts": listed("text_alternatives", "text", pa.string()),
         "goals": listed("nlu_alternatives", "goal", pa.string()),
         "goal_scores": listed("nlu_alternatives", "score", pa.float64()),
-        "fallback": no("fallback"),
         "failed": pc.or_(no("error"), no("cancelled")),
     }
     for name, column in made.items():
