@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from selflearn.simulate import simulate
 from selflearn.turns import frame_goal, hash_user, normalise_text, utterance_id
 
-_DAY = date(2026, 1, 5)
-_USER_KEY = b"simulated people have no secrets"
+DAY = date(2026, 1, 5)
+USER_KEY = "simulated people have no secrets"
 _LINES_AT_ONCE = 10_000
 _COLUMNS = {
     "turn_date": pa.date32(),
@@ -47,7 +47,7 @@ _COLUMNS = {
 
 def simulated_turns(folder: Path, n_turns: int, seed: int) -> pa.Table:
     """Whole sessions of one day in order, columns of `detection.observed`; the log is written to `folder`."""
-    simulate(folder, n_turns=n_turns, days=1, start=_DAY, seed=seed)
+    simulate(folder, n_turns=n_turns, days=1, start=DAY, seed=seed)
     tables = []
     for path in sorted((folder / "logs").glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
@@ -71,8 +71,8 @@ def _as_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     for row in rows:
         text = normalise_text(row["text"])
         made = row | {
-            "turn_date": _DAY,
-            "user_id": hash_user(row["user_id"], _USER_KEY),
+            "turn_date": DAY,
+            "user_id": hash_user(row["user_id"], USER_KEY.encode()),
             "utterance_id": utterance_id(row["locale"], row["context"], text),
             "at": row["ts"],
             "normalised_text": text,

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
 
 from peer import (
     MAX_STEPS,
@@ -24,8 +25,13 @@ from peer import (
     told_apart,
 )
 from selflearn.detect import PAIR_SIGNALS
+from selflearn.detect.detection import observed
 from selflearn.detect.latent_class import Levels, shipped_model
 from selflearn.detect.signals import Signal
+from selflearn.lakehouse.store import Lakehouse
+from selflearn.pipeline import STAGES, run_stage
+from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
+from simulated_turns import DAY, USER_KEY, simulated_turns
 
 TOLERANCE = 1e-5
 
@@ -81,7 +87,7 @@ def test_both_recover_the_model_that_drew_the_pairs() -> None:
 
 
 def test_both_weigh_the_pairs_of_a_simulated_log_alike(tmp_path: Path) -> None:
-    levels, _ = simulated_pairs(tmp_path / "log", 20_000)
+    levels, _ = simulated_pairs(tmp_path / "log", 12_000)
     told = told_apart(levels, PAIR_SIGNALS)
     levels, signals = levels[:, told], [PAIR_SIGNALS[k] for k in told]
     shipped = shipped_model("pair")
@@ -92,3 +98,16 @@ def test_both_weigh_the_pairs_of_a_simulated_log_alike(tmp_path: Path) -> None:
     assert ours.p_match == pytest.approx(theirs.p_match, abs=1e-9)
     assert max(difference(ours, theirs, levels)) < 1e-9
     assert apart < 1e-9
+
+
+def test_simulated_turns_are_what_ingest_and_detection_make_of_the_log(
+    spark: SparkSession, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = simulated_turns(tmp_path, 1_000, seed=3)
+    monkeypatch.setenv(USER_KEY_VARIABLE, USER_KEY)
+    settings = Settings(lake=str(lake), source=Source(path=str(tmp_path / "logs" / "{date}.jsonl")))
+    run_stage(STAGES["ingest"], Lakehouse(spark, settings.lake), settings, [DAY])
+    ingested = observed(spark.read.format("delta").load(f"{settings.lake}/turns")).toArrow()
+    expected = ingested.sort_by([("session_id", "ascending"), ("turn_index", "ascending")])
+    assert turns.num_rows > 900
+    assert turns.select(expected.column_names).cast(expected.schema).to_pylist() == expected.to_pylist()
