@@ -54,7 +54,7 @@ bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TR
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/dstc2
 
-bench-detection: setup ## Measure candidate pairs per second, memory, and what a bot costs
+bench-detection: $(VENV)/.core ## Measure candidate pairs per second, memory, and what a bot costs
 	$(PYTHON_IN_VENV) benchmarks/detection.py --out build/benchmarks/detection
 
 bench-peer: $(VENV)/.all ## Measure our EM beside Splink's, on the same pairs
