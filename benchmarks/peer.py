@@ -26,7 +26,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from splink import DuckDBAPI, Linker, SettingsCreator
-from splink.internals.splink_dataframe import SplinkDataFrame
 
 from common import print_figures, write_scores
 from selflearn.detect import PAIR_SIGNALS
@@ -102,7 +101,7 @@ def main() -> None:
         fitted_theirs = time.process_time()
         predictions = linker.inference.predict()
         scored_theirs = time.process_time()
-        p_match_theirs = by_pair(predictions)
+        p_match_theirs = by_pair(predictions.as_pyarrow_table())
     figures: dict[str, Any] = {
         "pairs": len(levels),
         "patterns": len(patterns.counts),
@@ -244,10 +243,9 @@ def _bits(level: dict[str, Any]) -> float:
     return float(np.log2(level["m_probability"] / level["u_probability"])) if seen else float("nan")
 
 
-def by_pair(predictions: SplinkDataFrame) -> Floats:
+def by_pair(predictions: pa.Table) -> Floats:
     """Splink's probability of each pair that it is a match, in the order of the pairs."""
-    table = predictions.as_pyarrow_table().sort_by("pair_l")
-    return np.asarray(table["match_probability"].to_numpy())
+    return np.asarray(predictions.sort_by("pair_l")["match_probability"].to_numpy())
 
 
 def difference(one: Converged, other: Converged, levels: Levels) -> list[float]:

@@ -65,7 +65,7 @@ def both(levels: Levels, signals: Sequence[Signal], start: Start) -> tuple[Conve
     with duckdb.connect(config={"threads": 1}) as connection:
         linker = splink_linker(connection, levels, signals, start, TOLERANCE)
         theirs = splink_em(linker)
-        p_match = by_pair(linker.inference.predict())
+        p_match = by_pair(linker.inference.predict().as_pyarrow_table())
     return ours, theirs, float(np.abs(posterior(ours, levels) - p_match).max())
 
 
