@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plain_pairs import Row, all_words, as_table, considered, friction, grams, sound_key, words
+from plain_pairs import Row, as_table, considered, friction
 from plain_pairs import compare as plain_compare
 from selflearn.detect.columns import TurnColumns, turn_columns
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, levels
 from selflearn.detect.similarity import compare
-from selflearn.detect.sound import sound_keys
-from selflearn.detect.wording import characters_of, gram_counts, word_counts
+from test_wording import any_text
 
 NAN = math.nan
 CITIES = ("paris", "berlin", "東京", "القاهرة")
@@ -158,25 +157,6 @@ def test_words_are_compared_whole_and_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("what's on at 3.30?", ["what's", "on", "at", "3.30"]),
-        ("मौसम कैसा", ["मौसम", "कैसा"]),
-        ("東京の天気", ["東", "京", "の", "天", "気"]),
-        ("天気 tokyo", ["天", "気", "tokyo"]),
-        ("น้ำ", ["น้", "ำ"]),
-        ("می\u200cخواهم", ["می\u200cخواهم"]),
-        ("ok👍🏽", ["ok", "👍", "🏽"]),
-        ("'end.' ", ["end"]),
-        ("", []),
-    ],
-)
-def test_a_word_is_what_stands_between_spaces_where_the_script_sets_them(text: str, expected: list[str]) -> None:
-    assert words(text) == expected
-    assert word_counts(characters_of([text])).sum() == len(expected)
-
-
-@pytest.mark.parametrize(
     ("said", "heard", "other"),
     [
         ("play the beatles", "blade a pedals", "stop the music"),
@@ -294,26 +274,6 @@ def test_probabilities_of_items_sum_those_of_the_goals_that_hold_them(readings: 
     assert sorted(found.probabilities) == pytest.approx(sorted(sum(p) for p in held.values() if p))
     top = next(iter(readings), "")
     assert len(found.acted_keys) == sum(item in top for item in held)
-
-
-SPECIAL = "aé ce'’.·-3日のカーกำن\u200cिक्🎵\ufe0f\x02c "
-any_text = st.text(st.sampled_from(SPECIAL) | st.characters(exclude_categories=["Cs"]), max_size=10)
-
-
-@given(st.lists(any_text, min_size=1, max_size=5))
-def test_grams_and_words_are_counted_by_hash(texts: list[str]) -> None:
-    folded = [text.casefold() for text in texts]
-    characters = characters_of(folded)
-    for counts, parts in ((gram_counts(characters), grams), (word_counts(characters), all_words)):
-        for row, text in enumerate(folded):
-            cells = counts[[row]]
-            cells.sum_duplicates()
-            assert sorted(cells.data) == sorted(parts(turn([], normalised_text=text)).values())
-
-
-@given(st.lists(any_text, max_size=5))
-def test_the_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
-    assert sound_keys(texts) == [sound_key(text) for text in texts]
 
 
 @given(any_text, any_text)
