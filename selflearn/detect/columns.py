@@ -13,12 +13,23 @@ from scipy import sparse
 
 from selflearn.considered import considered
 from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
-from selflearn.detect.wording import gram_profiles
+from selflearn.detect.sound import sound_keys
+from selflearn.detect.wording import Characters, characters_of, gram_counts, profiles, word_counts
 from selflearn.ragged import Floats, Ints, offsets_of
 
 MAX_TEXTS = 10
+_BEST_TEXTS = 5
 _UNREAD_CONFIDENCE = 0.1
 TROUBLE_FRICTION = 0.9
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Distinct strings, and lists of them by turn."""
+
+    strings: npt.NDArray[np.object_]
+    offsets: Ints
+    codes: Ints
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,34 @@ class TurnColumns:
 
     @cached_property
     def gram_profiles(self) -> sparse.csr_array:
-        return gram_profiles(self.texts, self.text_offsets, self.text_codes)
+        return profiles(gram_counts(self._characters), self.text_offsets, self.text_codes)
+
+    @cached_property
+    def word_profiles(self) -> sparse.csr_array:
+        return profiles(word_counts(self._characters), self.text_offsets, self.text_codes)
+
+    @cached_property
+    def best_texts(self) -> Heard:
+        """The first `_BEST_TEXTS` texts of each turn."""
+        counts = np.diff(self.text_offsets)
+        rank = np.arange(len(self.text_codes)) - np.repeat(self.text_offsets[:-1], counts)
+        return Heard(self.texts, offsets_of(np.minimum(_BEST_TEXTS, counts)), self.text_codes[rank < _BEST_TEXTS])
+
+    @cached_property
+    def best_sounds(self) -> Heard:
+        """Keys of the sounds of the same texts, without repetitions; none of a text that has no key."""
+        best = self.best_texts
+        of_text, text = np.unique(best.codes, return_inverse=True)
+        keys = sound_keys(self.texts[of_text].tolist())
+        same = {key: code for code, key in enumerate(dict.fromkeys(["", *keys]))}
+        code = np.array([same[key] for key in keys], dtype=np.int64)[text]
+        turn = np.repeat(np.arange(len(self.at)), np.diff(best.offsets))
+        turns, codes = np.divmod(np.unique((turn * len(same) + code)[code > 0]), len(same))
+        return Heard(np.array([*same], dtype=object), offsets_of(np.bincount(turns, minlength=len(self.at))), codes)
+
+    @cached_property
+    def _characters(self) -> Characters:
+        return characters_of(self.texts.tolist())
 
     @cached_property
     def length(self) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -57,6 +57,7 @@ class Items:
         offsets, codes, probabilities: of each turn's items; a probability sums the goals that hold the item.
         same: by code, one code for all items of the same value whatever their slot.
         strings: by code, the case-folded value to look for in texts; empty of an intent.
+        code_of: each item's code.
         acted_keys: sorted `turn * len(same) + same` of the items on the reading that each turn was acted on by.
     """
 
@@ -65,6 +66,7 @@ class Items:
     probabilities: Floats
     same: Ints
     strings: npt.NDArray[np.object_]
+    code_of: Mapping[Item, int]
     acted_keys: Ints
 
     @property
@@ -120,6 +122,7 @@ def items_of(readings: Readings) -> Items:
         probabilities=np.bincount(group, weights=probabilities, minlength=len(keys)).astype(np.float64),
         same=of_value,
         strings=strings,
+        code_of=codes,
         acted_keys=np.unique(np.repeat(read, np.diff(taken)) * n_items + of_value[flat[place]]),
     )
 
@@ -164,6 +167,19 @@ def reading_new(readings: Readings, source: Ints, target: Ints) -> Floats:
     tops, others = (column.tolist() for column in np.divmod(keys, len(values)))
     held = np.array([values[other] <= values[top] for top, other in zip(tops, others, strict=True)], dtype=bool)
     return 1 - np.minimum(1.0, sum_of(readings.probabilities[place] * held[group], offsets))
+
+
+def reading_offered(readings: Readings, source: Ints, target: Ints) -> Floats:
+    """Probability of the target's top reading among those of the source that it was not acted on by.
+
+    0 of the one that it was; NaN where the target has no reading or the NLU considered none for the source.
+    """
+    place, offsets = places(readings.offsets, source)
+    wanted, acted_on = readings.top[target], readings.acted_on[source]
+    is_wanted = readings.codes[place] == np.repeat(wanted, np.diff(offsets))
+    offered = np.minimum(1.0, sum_of(readings.probabilities[place] * is_wanted, offsets))
+    is_comparable = (wanted != NONE) & readings.is_any[source]
+    return np.where(is_comparable, np.where(wanted == acted_on, 0.0, offered), np.nan)
 
 
 @lru_cache(maxsize=100_000)
