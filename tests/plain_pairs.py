@@ -226,8 +226,8 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
     first_texts = heard(source)[:5], heard(target)[:5]
     said, said_then = values(source["goal"]), values(target["goal"])
     any_reading = bool(considered(source) or considered(target))
-    held = dict(said)
-    new = [value for name, value in said_then if held.get(name) != value]
+    new = said_then - said
+    both_fill = {name for name, _ in said} & {name for name, _ in new}
     no_prompt = source["prompt"] is None and not source["context"]
     repeated = float(source["context"] == target["context"]) + float(source["prompt"] == target["prompt"])
     both_read = source["goal"] is not None and target["goal"] is not None
@@ -247,8 +247,8 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
         "value_again": value_again(source, target) if any_reading else math.nan,
         "reading_offered": reading_offered(source, target),
         "values_shared": len(said & said_then) / len(said | said_then) if said | said_then else math.nan,
-        "value_contradicts": float(any(held.get(n, v) != v for n, v in said_then)) if both_read else math.nan,
-        "value_heard": max((found_in(value, source) for value in new), default=0.0) if target["goal"] else math.nan,
+        "value_contradicts": float(bool(both_fill)) if both_read else math.nan,
+        "value_heard": max((found_in(value, source) for _, value in new), default=0.0) if target["goal"] else math.nan,
         "gap": (target["at"] - source["at"]) / 1e6,
         "distance": float(distance),
         "prompt_repeated": math.nan if no_prompt else repeated,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,8 @@ from rapidfuzz import fuzz, process
 from selflearn.detect.columns import Heard, TurnColumns
 from selflearn.detect.items import (
     NONE,
-    Item,
     any_of,
-    goal_values,
+    compare_readings,
     items_missed,
     reading_new,
     reading_offered,
@@ -22,7 +20,7 @@ from selflearn.detect.items import (
 )
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
 from selflearn.detect.wording import length_ratio, shared
-from selflearn.ragged import Floats, Ints, max_of, offsets_of, places, products
+from selflearn.ragged import Floats, Ints, max_of, products
 
 Strings = npt.NDArray[np.object_]
 
@@ -42,7 +40,7 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
     items, readings = turns.items, turns.readings
     considered = readings.is_any[source] | readings.is_any[target]
     wording = shared(turns.gram_profiles, source, target)
-    overlap, contradicts, new, new_offsets = _compare_readings(turns, source, target)
+    overlap, contradicts, new, new_offsets = compare_readings(readings, items, source, target)
     pair, missed, p_target, p_source = items_missed(items, source, target)
     asked = np.concatenate([source[pair], np.repeat(source, np.diff(new_offsets))])
     found_missed, found_new = np.split(_found(turns, np.concatenate([missed, new]), asked), [len(missed)])
@@ -73,7 +71,7 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "length_ratio": length_ratio(turns.length[source], turns.length[target]),
     }
     signals = np.column_stack([columns[name].astype(np.float64) for name in PAIR_SIGNAL_NAMES])
-    by_words = wording * np.sqrt(reading_new(readings, source, target))
+    by_words = wording * np.sqrt(reading_new(readings, items, source, target))
     said_again = np.where(np.isnan(again), by_words, (by_words + again) / 2)
     return signals, np.clip(turns.heuristic_friction()[source] * said_again, 0.0, 1.0)
 
@@ -110,35 +108,6 @@ def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
     text = turns.text_codes[right + turns.text_offsets[of_turn[owner]]]
     found = _distinct(_found_in, items.strings, turns.texts, of_item[owner], text)
     return np.asarray(max_of(found, offsets, 0.0)[group])
-
-
-def _compare_readings(turns: TurnColumns, source: Ints, target: Ints) -> tuple[Floats, Floats, Ints, Ints]:
-    """Of the two top readings: overlap of their values, whether they contradict, and the target's new values.
-
-    The last are items, in lists by pair.
-    """
-    goals, top = turns.readings.goals, turns.readings.top
-    readings = [*goals, None]
-    reading = np.where(top == NONE, len(goals), top)
-    pairs, group = np.unique(reading[source] * len(readings) + reading[target], return_inverse=True)
-    compared = [_compare_goals(readings[pair // len(readings)], readings[pair % len(readings)]) for pair in pairs]
-    overlap = np.array([found[0] for found in compared], dtype=np.float64)
-    contradicts = np.array([found[1] for found in compared], dtype=np.float64)
-    new = np.array([turns.items.code_of[item] for found in compared for item in found[2]], dtype=np.int64)
-    place, offsets = places(offsets_of([len(found[2]) for found in compared]), group)
-    return overlap[group], contradicts[group], new[place], offsets
-
-
-@lru_cache(maxsize=100_000)
-def _compare_goals(source: str | None, target: str | None) -> tuple[float, float, tuple[Item, ...]]:
-    """Overlap of the values, whether one slot has two values, and the target's values that the source has not."""
-    said, said_then = goal_values(source) if source else (), goal_values(target) if target else ()
-    union = len({*said, *said_then})
-    overlap = len({*said} & {*said_then}) / union if union else np.nan
-    held = dict(said)
-    differ = any(name in held and held[name] != value for name, value in said_then)
-    new = tuple((name, value) for name, value in said_then if held.get(name) != value)
-    return overlap, np.nan if source is None or target is None else float(differ), new
 
 
 def _prompt_repeated(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
