@@ -142,6 +142,19 @@ def explain_pair_command(
         console.print(f"Chart: {plot}")
 
 
+@explain_app.command(name="model")
+def explain_model_command(
+    settings: SettingsFile,
+    day: Annotated[str, typer.Option(help="day of the model, YYYY-MM-DD; the newest where left out")] = "",
+) -> None:
+    """Show what a day's model of pairs has learnt: each level's share among rephrases and the rest, and its weight."""
+    from selflearn.report import model_table, read_pair_model
+    from selflearn.settings import load_settings
+
+    found, model = read_pair_model(load_settings(settings).lake, parse_day(day) if day else None)
+    console.print(model_table(model, found))
+
+
 @evaluate_app.command(name="pairs")
 def evaluate_pairs_command(
     gold: Annotated[Path, typer.Option(help="source_turn_id, target_turn_id, is_rephrase; .jsonl, .csv or .parquet")],

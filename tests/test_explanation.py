@@ -22,7 +22,15 @@ from selflearn.errors import DataError
 from selflearn.evaluate import evaluate_pairs, read_gold
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES, day_range, run_stage
-from selflearn.report import explain_pair, explanation_table, plot_evaluation, plot_waterfall, score_table
+from selflearn.report import (
+    explain_pair,
+    explanation_table,
+    model_table,
+    plot_evaluation,
+    plot_waterfall,
+    read_pair_model,
+    score_table,
+)
 from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
 from selflearn.simulate import simulate
 
@@ -76,6 +84,25 @@ def test_a_pair_of_the_lake_is_explained_as_it_was_scored(detected: Lakehouse, t
         explain_pair(lake, "nobody", "nothing")
     with pytest.raises(DataError, match="has no table rephrase_pairs"):
         explain_pair(str(tmp_path), "a", "b")
+
+
+def test_a_model_shows_the_weight_and_the_shares_of_every_level(detected: Lakehouse, tmp_path: Path) -> None:
+    day, model = read_pair_model(detected.root)
+    assert day == DAYS[-1]
+    assert read_pair_model(detected.root, DAYS[0])[0] == DAYS[0]
+    table = model_table(model, day)
+    shown = {column.header: list(column.cells) for column in table.columns}
+    assert table.row_count == sum(signal.n_levels - 1 for signal in PAIR_SIGNALS)
+    at = shown["signal"].index("text_similarity")
+    assert shown["level"][at : at + 3] == ["below 0.3", "0.3 to 0.5", "0.5 to 0.65"]
+    place = [signal.name for signal in PAIR_SIGNALS].index("text_similarity")
+    weight = model.slope * model.weights()[place][2]
+    assert shown["weight"][at + 1] == f"{weight:+.2f}"
+    assert shown["of rephrases"][at + 1] == f"{model.match[place][2]:.1%}"
+    with pytest.raises(DataError, match="no model of pairs of 2020-01-01"):
+        read_pair_model(detected.root, date(2020, 1, 1))
+    with pytest.raises(DataError, match="holds no model of pairs"):
+        read_pair_model(str(tmp_path))
 
 
 def test_pairs_of_the_lake_are_compared_with_gold(detected: Lakehouse, tmp_path: Path) -> None:
@@ -144,6 +171,9 @@ def test_both_commands_say_what_they_found(detected: Lakehouse, tmp_path: Path) 
     explained = run.invoke(app, ["explain", "pair", *ids, "--settings", str(settings)])
     assert explained.exit_code == 0
     assert "wording_shared" in explained.stdout
+    modelled = run.invoke(app, ["explain", "model", "--day", str(DAYS[0]), "--settings", str(settings)])
+    assert modelled.exit_code == 0
+    assert f"Pairs of {DAYS[0]}" in modelled.stdout
     rows = [(*row, p > 0.3) for *row, p in pairs[["source_turn_id", "target_turn_id", "p_rephrase"]].to_numpy()]
     write_gold(tmp_path / "gold.csv", rows)
     evaluated = run.invoke(
