@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 clean
+.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-languages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-scale: setup ## Measure speed and memory on growing logs
 bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/dstc2
+
+bench-languages: setup ## Measure quality in ten simulated languages
+	$(PYTHON_IN_VENV) benchmarks/languages.py --out build/benchmarks/languages
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
