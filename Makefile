@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-languages clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.core $(VENV)/.provisioned ## Make .venv with all it takes to mine: packages, Java, Delta jars
 	@echo "Ready: $(VENV)/bin/selflearn --help"

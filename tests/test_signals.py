@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plain_pairs import Row, as_table, considered, friction, grams
+from plain_pairs import Row, as_table, considered, folded, friction, grams
 from plain_pairs import compare as plain_compare
 from selflearn.detect.columns import TurnColumns, turn_columns
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, levels
 from selflearn.detect.similarity import compare
 from selflearn.detect.wording import gram_counts
+from selflearn.turns.text import normalise_text
 
 NAN = math.nan
 CITIES = ("paris", "berlin", "東京", "القاهرة")
@@ -95,6 +97,14 @@ def test_a_rephrase_after_a_failure_scores_above_a_value_change_and_a_topic_swit
     assert value_change["value_contradicts"] == 1
     assert value_change["value_heard"] < 1 == rephrase["value_heard"]
     assert topic_switch["value_contradicts"] == topic_switch["values_shared"] == 0
+
+
+@pytest.mark.parametrize("form", ["NFD", "NFKD", "NFC"])
+@pytest.mark.parametrize("value", ["málaga", "i̇zmir", "さが", "शुक्रवार", "サッカー"])
+def test_a_value_is_found_however_its_characters_are_encoded(value: str, form: str) -> None:
+    again = turn("again", {goal("weather", city=normalise_text(value)): 0.9})
+    assert named(turn(unicodedata.normalize(form, f"in {value}")), again)["value_heard"] == 1
+    assert named(turn("in ＭＡＬＡＧＡ"), turn("again", {goal("weather", city="malaga"): 0.9}))["value_heard"] == 1
 
 
 def test_what_was_read_right_already_is_not_said_again() -> None:
@@ -233,7 +243,7 @@ def test_probabilities_of_items_sum_those_of_the_goals_that_hold_them(readings: 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=5))
 def test_grams_are_counted_by_hash(texts: list[str]) -> None:
-    counts = gram_counts([text.casefold() for text in texts])
+    counts = gram_counts([folded(text) for text in texts])
     for row, text in enumerate(texts):
         cells = counts[[row]]
         cells.sum_duplicates()
