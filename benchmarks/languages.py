@@ -1,9 +1,9 @@
 """Rephrase and friction detection without labels, language by language: `--worlds N --turns N --out DIR`.
 
 Ten languages are simulated in worlds of a day each, mined through ordinary ingest and detection, and scored apart.
-A world is a seed: which wordings the assistant knows is drawn anew. Within one world languages differ by that luck by
-.15 to .2, whatever is spoken; so the pairs of many worlds are scored together, and the standard error of a language's
-average precision is told by its worlds. The truth is read by the scoring alone.
+A world is a seed: which wordings the assistant knows is drawn anew. By that luck alone the best and the worst language
+of one world are .1 to .3 apart, and never the same ones; so the pairs of many worlds are scored together, and the
+standard error of a language's average precision is told by its worlds. The truth is read by the scoring alone.
 """
 
 from __future__ import annotations
