@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-detection bench-peer clean
+	bench-detection bench-peer bench-languages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-detection: $(VENV)/.core ## Measure candidate pairs per second, memory, an
 
 bench-peer: $(VENV)/.all ## Measure our EM beside Splink's, on the same pairs
 	$(PYTHON_IN_VENV) benchmarks/peer.py --out build/benchmarks/peer
+
+bench-languages: setup ## Measure quality in ten simulated languages
+	$(PYTHON_IN_VENV) benchmarks/languages.py --out build/benchmarks/languages
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

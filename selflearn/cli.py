@@ -97,11 +97,13 @@ def simulate(
     days: Annotated[int, typer.Option(help="over how many days")] = 7,
     start: Annotated[str, typer.Option(help="first day, YYYY-MM-DD")] = "2026-01-05",
     seed: Annotated[int, typer.Option(help="same seed, same logs")] = 7,
+    locales: Annotated[str | None, typer.Option(help="what people speak, such as en-GB,tr-TR,zh-CN")] = None,
 ) -> None:
     """Write sample logs, a launch set, and the truth about them."""
     from selflearn.simulate import simulate as write
 
-    summary = write(out, n_turns=turns, days=days, start=parse_day(start), seed=seed)
+    spoken = None if locales is None else [name.strip() for name in locales.split(",")]
+    summary = write(out, n_turns=turns, days=days, start=parse_day(start), seed=seed, locales=spoken)
     for name, value in vars(summary).items():
         console.print(
             f"  {name.removeprefix('n_').replace('_', ' '):<18} {value:,}"

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from itertools import groupby
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
 from anyascii import anyascii
@@ -50,8 +51,13 @@ def values(goal: str | None) -> set[tuple[str, str]]:
 
 def heard(turn: Row) -> list[str]:
     """The n-best texts, best first."""
-    found = [text.casefold() for text in turn["texts"] or () if text and not text.isspace()][:10]
-    return found or [turn["normalised_text"].casefold()]
+    found = [folded(text) for text in turn["texts"] or () if text and not text.isspace()][:10]
+    return found or [folded(turn["normalised_text"])]
+
+
+def folded(text: str) -> str:
+    """NFKC and case folded."""
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def considered(turn: Row) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -155,7 +156,7 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
 
 
 def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
-    """Distinct recognised texts, case folded; and each turn's, best first, at most `MAX_TEXTS`.
+    """Distinct recognised texts, folded as values are; and each turn's, best first, at most `MAX_TEXTS`.
 
     A turn without an n-best list has its normalised text as the only one.
     """
@@ -163,7 +164,7 @@ def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
     n = len(lists)
     typed = turns["normalised_text"].combine_chunks()
     raw, codes = _coded(pa.concat_arrays([pc.list_flatten(lists), typed]))
-    folded = [text.casefold() for text in raw]
+    folded = [_folded(text) for text in raw]
     same = {text: code for code, text in enumerate(dict.fromkeys(folded))}
     recoded = np.array([same[text] for text in folded] + [NONE], dtype=np.int64)
     codes = recoded[codes]
@@ -183,6 +184,11 @@ def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
     start = np.where(alone, len(place) + np.arange(n), offsets_of(counts)[:-1])
     order = pool[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], np.diff(offsets))]
     return texts, offsets, codes[order]
+
+
+def _folded(text: str) -> str:
+    """NFKC, case folded, as the values of goals are: one letter in two encodings is one letter."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _coded(strings: pa.Array) -> tuple[list[str], Ints]:
