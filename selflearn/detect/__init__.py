@@ -2,15 +2,17 @@
 
 from selflearn.detect.detection import rephrase_pairs, sample_sessions, score_turns, turn_outcomes
 from selflearn.detect.detector import Detector
-from selflearn.detect.friction import FRICTION_SIGNALS
+from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS
+from selflearn.detect.friction import FrictionModel
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
-    "FRICTION_SIGNALS",
+    "FOLLOW_UP_SIGNALS",
     "PAIR_SIGNALS",
     "Detector",
+    "FrictionModel",
     "LevelModel",
     "learn_daily",
     "rephrase_pairs",

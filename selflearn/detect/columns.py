@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,7 @@ class TurnColumns:
 
     Attributes:
         at: microseconds.
+        contexts, utterances: the strings that `context` and `utterance` are codes of.
         unread: no reading, or the fallback.
         failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` are lists of them by turn (`text_offsets`), best first.
@@ -33,7 +35,10 @@ class TurnColumns:
     """
 
     at: Ints
+    contexts: Sequence[str]
     context: Ints
+    utterances: Sequence[str]
+    utterance: Ints
     has_context: Bools
     prompt: Ints
     confidence: Floats
@@ -93,10 +98,15 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     probabilities = scores / np.repeat(np.maximum(1.0, sum_of(scores, offered)), np.diff(offered))
     texts, text_offsets, text_codes = _heard(turns)
     context = turns["context"].combine_chunks()
+    contexts, context_codes = _coded(context)
+    utterances, utterance_codes = _coded(turns["utterance_id"].combine_chunks())
     unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
     return TurnColumns(
         at=turns["at"].to_numpy(),
-        context=_coded(context)[1],
+        contexts=contexts,
+        context=context_codes,
+        utterances=utterances,
+        utterance=utterance_codes,
         has_context=_numbers(pc.not_equal(context, "")) == 1,
         prompt=_coded(turns["prompt"].combine_chunks())[1],
         confidence=_numbers(turns["nlu_score"]),
