@@ -27,7 +27,7 @@ def mined_table(lake: str, days: list[date]) -> Table:
     turns = _read(lake, "turns", ["turn_date", "user_id", "session_id", "utterance_id", "locale"], days)
     bad = _read(lake, "quarantine", ["turn_date", "reason"], days)
     pairs = _read(lake, "rephrase_pairs", ["turn_date", "p_rephrase"], days)
-    outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_friction"], days)
+    outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_failed", "p_gave_up"], days)
     labels = read_labels(lake, max(days))
     table = Table(title="What was mined", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold", no_wrap=True)
@@ -42,7 +42,11 @@ def mined_table(lake: str, days: list[date]) -> Table:
         ),
         ("quarantined rows", len(bad), reasons),
         ("distinct utterances", turns["utterance_id"].nunique(), f"in {turns['locale'].nunique()} locales"),
-        ("expected failures", round(outcomes["p_friction"].sum()), "sum of p_friction over the turns"),
+        (
+            "expected failures",
+            round(outcomes["p_failed"].sum() + outcomes["p_gave_up"].sum()),
+            f"{round(outcomes['p_failed'].sum()):,} of them said again, the others given up",
+        ),
         (
             "candidate pairs",
             len(pairs),
