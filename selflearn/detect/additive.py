@@ -17,7 +17,7 @@ from selflearn.detect.signals import Signal
 from selflearn.ragged import Floats, Ints
 
 _RIDGE = 5.0
-"""Pulls the weights to zero, as strongly as that many patterns at even odds pull them apart, four times over."""
+"""Pulls each weight to zero, as strongly as 20 turns at even odds hold it where they put it."""
 _MAX_STEPS = 50
 _TOLERANCE = 1e-9
 _ROWS_AT_ONCE = 20_000
