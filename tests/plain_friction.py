@@ -98,7 +98,7 @@ def outcome(model: FrictionModel, session: list[Row], at: int, pairs: list[Pair]
         "p_friction": p_friction,
         "p_failed": p_failed,
         "p_gave_up": p_friction - p_failed,
-        "outcome_log_odds": followed - model.base,
+        "outcome_log_odds": (followed - model.base) / 2,
     }
     r = (0.7 if len(heard(turn)) > 1 else 1.0) if turn["asr_score"] is None else turn["asr_score"]
     r, v = min(0.99, max(0.01, r)), model.left_unread.get(turn["utterance_id"], 0.0)

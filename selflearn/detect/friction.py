@@ -33,8 +33,8 @@ class Outcomes:
     Attributes:
         p_failed: probability that it failed and was said again or corrected.
         p_gave_up: probability that it failed and was not: the user left, went on without, or said no more.
-        outcome_log_odds: log-likelihood ratio with which what happened after the turn speaks against its reading; no
-            score of the turn is in it.
+        outcome_log_odds: the part of the log-odds of friction that what happened after the turn contributes, the
+            log-likelihood ratio with which it speaks against the turn's reading; no score of the turn is in it.
         causes: distribution over `causes.CAUSES`, were the turn a failure, shape (turns, causes).
     """
 
@@ -109,7 +109,7 @@ class FrictionModel:
         return Outcomes(
             p_failed=p_failed,
             p_gave_up=p_friction - p_failed,
-            outcome_log_odds=followed - self.base,
+            outcome_log_odds=(1 - _EXPERT_WEIGHT) * (followed - self.base),
             causes=causes(compared, doubt, again, left_unread),
         )
 
