@@ -2,19 +2,21 @@
 
 from selflearn.detect.detection import rephrase_pairs, sample_sessions, score_turns, turn_outcomes
 from selflearn.detect.detector import Detector
-from selflearn.detect.friction import FRICTION_SIGNALS
+from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS
+from selflearn.detect.friction import FrictionModel
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
 from selflearn.detect.pair_classes import PAIR_CLASS_NAMES, PAIR_CLASSES, PROBABLE, pair_classes
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
-    "FRICTION_SIGNALS",
+    "FOLLOW_UP_SIGNALS",
     "PAIR_CLASSES",
     "PAIR_CLASS_NAMES",
     "PAIR_SIGNALS",
     "PROBABLE",
     "Detector",
+    "FrictionModel",
     "LevelModel",
     "learn_daily",
     "pair_classes",
