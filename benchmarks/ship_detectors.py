@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 import selflearn.detect
 from selflearn.detect import FOLLOW_UP_SIGNALS, PAIR_SIGNALS, FrictionModel, LevelModel
 from selflearn.detect.additive import AdditiveModel
+from selflearn.detect.follow_up import EVENT_SIGNALS
 from selflearn.detect.friction import Seeding
 from selflearn.detect.signals import Signal
 from selflearn.lakehouse.store import Lakehouse
@@ -58,14 +59,16 @@ def main() -> None:
     ):
         for signal, weights in zip(signals, rows, strict=True):
             print(f"{name:9} {signal:22} {' '.join(f'{weight:+.2f}' for weight in weights)}")
-    print(f"{friction.seeding}, base {friction.base:+.2f}")
+    print(friction.seeding)
 
 
 def uninformed_friction(signals: tuple[Signal, ...]) -> FrictionModel:
     """A model in which no level weighs anything."""
-    rows = tuple((0.0,) * signal.n_levels for signal in signals)
-    weights = AdditiveModel(tuple(signal.name for signal in signals), rows, 0.0)
-    return FrictionModel(Seeding(0.25, 0.02), weights, 0.0, {}, {}, 0.0)
+    weights, evidence = (
+        AdditiveModel(tuple(signal.name for signal in some), tuple((0.0,) * signal.n_levels for signal in some), 0.0)
+        for some in (signals, EVENT_SIGNALS)
+    )
+    return FrictionModel(Seeding(0.25, 0.02), weights, evidence, {}, {}, 0.0)
 
 
 def uninformed_pair(signals: tuple[Signal, ...]) -> LevelModel:

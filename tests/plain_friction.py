@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from plain_pairs import Row, acted_on, considered, friction, heard, is_trouble, is_unread
 from selflearn.detect import FOLLOW_UP_SIGNALS, FrictionModel
+from selflearn.detect.additive import AdditiveModel
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,15 @@ def outcome(model: FrictionModel, session: list[Row], at: int, pairs: list[Pair]
         seed = max(seed, 0.9)
     seed = min(0.999, max(0.001, seed))
     signals = what_followed(session, at, pairs, model.path_trouble.get(path(session, at), math.nan))
-    followed = model.weights.offset
-    for signal, weights in zip(FOLLOW_UP_SIGNALS, model.weights.weights, strict=True):
-        value = signals[signal.name]
-        followed += weights[0 if math.isnan(value) else 1 + sum(value >= edge for edge in signal.edges)]
+    followed = weighed(model.weights, signals)
     p_friction = 1 / (1 + math.exp(-(math.log(seed / (1 - seed)) + followed) / 2))
     p_failed = p_friction * again / (again + (1 - again) * silent)
     scores = {
         "p_friction": p_friction,
         "p_failed": p_failed,
         "p_gave_up": p_friction - p_failed,
-        "outcome_log_odds": (followed - model.base) / 2,
+        "p_friction_follow_up": 1 / (1 + math.exp(-followed)),
+        "outcome_log_odds": weighed(model.evidence, signals),
     }
     r = (0.7 if len(heard(turn)) > 1 else 1.0) if turn["asr_score"] is None else turn["asr_score"]
     r, v = min(0.99, max(0.01, r)), model.left_unread.get(turn["utterance_id"], 0.0)
@@ -111,3 +110,12 @@ def outcome(model: FrictionModel, session: list[Row], at: int, pairs: list[Pair]
         "p_user": r * (1 - d) * u,
     }
     return scores | {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+def weighed(model: AdditiveModel, signals: dict[str, float]) -> float:
+    edges = {signal.name: signal.edges for signal in FOLLOW_UP_SIGNALS}
+    total = model.offset
+    for name, weights in zip(model.signals, model.weights, strict=True):
+        value = signals[name]
+        total += weights[0 if math.isnan(value) else 1 + sum(value >= edge for edge in edges[name])]
+    return total

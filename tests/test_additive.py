@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from selflearn.detect.additive import AdditiveModel, fit_additive
+from selflearn.detect.additive import AdditiveModel, fit_additive, likelihood_ratio
 from selflearn.detect.latent_class import Patterns
 from selflearn.detect.signals import Signal
 
@@ -87,6 +87,16 @@ def test_copies_of_a_signal_share_its_weight() -> None:
     twice = fit_additive(copied, (SIGNALS[0], *SIGNALS))
     assert twice.weights[0] == pytest.approx(twice.weights[1])
     assert np.ptp(twice.weights[0]) == pytest.approx(np.ptp(once.weights[0]) / 2, rel=0.02)
+
+
+def test_a_likelihood_ratio_leaves_out_what_other_signals_tell_and_has_mean_one_where_not() -> None:
+    patterns = drawn(20_000)
+    rest = Patterns(patterns.levels[:, 1:], patterns.counts, patterns.seeds)
+    both = fit_additive(patterns, SIGNALS)
+    ratio = likelihood_ratio(both, rest)
+    assert (ratio.signals, ratio.weights) == (both.signals[1:], both.weights[1:])
+    others = patterns.counts * (1 - patterns.seeds)
+    assert others @ np.exp(ratio.log_odds(rest.levels)) == pytest.approx(others.sum())
 
 
 @settings(max_examples=30, deadline=None)

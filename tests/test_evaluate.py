@@ -13,7 +13,7 @@ def test_friction_is_scored_on_all_turns_and_its_cause_on_those_that_failed() ->
     outcomes = pd.DataFrame(
         {
             "p_friction": [0.9, 0.8, 0.1, 0.2],
-            "outcome_log_odds": [1.0, -1.0, 0.0, -2.0],
+            "p_friction_follow_up": [0.8, 0.3, 0.5, 0.1],
             "p_recognition": [0.8, 0.3, 0.9, 0.9],
             "p_understanding": [0.1, 0.5, 0.1, 0.1],
             "p_unsupported": [0.1, 0.1, 0.0, 0.0],

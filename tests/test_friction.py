@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from plain_pairs import COLUMNS, Row, as_table, compare
 from selflearn.detect import FOLLOW_UP_SIGNALS, FrictionModel
 from selflearn.detect.causes import CAUSES
 from selflearn.detect.comparison import Comparison, compare_sessions
+from selflearn.detect.follow_up import EVENT_SIGNALS
 from selflearn.detect.friction import Outcomes, Seeding, claimed_doubt, shipped_friction
 from selflearn.detect.learning import _seeding
 from selflearn.settings import Detect
@@ -178,7 +178,10 @@ def test_many_turns_at_once_equal_one_turn_at_a_time(rows: list[Row], p: float, 
     pairs = compared(rows)
     p_rephrase = p * rng.random(len(pairs.source))
     found = model.outcomes(pairs, p_rephrase)
-    columns = {name: getattr(found, name) for name in ("p_friction", "p_failed", "p_gave_up", "outcome_log_odds")}
+    columns = {
+        name: getattr(found, name)
+        for name in ("p_friction", "p_failed", "p_gave_up", "p_friction_follow_up", "outcome_log_odds")
+    }
     columns |= {f"p_{name}": found.causes[:, k] for k, name in enumerate(CAUSES)}
     for at in range(len(rows)):
         after = [
@@ -224,13 +227,13 @@ def test_the_shipped_model_fits_the_declared_signals_and_says_what_people_would(
         assert weights[name][-1] > weights[name][1], name
     assert weights["completed"][2] < weights["completed"][1]
     assert 0.05 < model.seeding.unsaid < 0.8
-    assert -4 < model.base < 0
+    assert model.evidence.signals == tuple(signal.name for signal in EVENT_SIGNALS)
+    assert model.evidence.offset < 0
 
 
 def test_a_model_survives_as_json_and_nothing_else_does() -> None:
     model = FrictionModel(**vars(shipped_friction()) | {"path_trouble": {'["天気", "", null]': 1.5}})
     assert FrictionModel.from_json(model.to_json()) == model
-    assert math.isfinite(model.base)
     for text in ("{", "[]", "null", "{}", '{"weights": {"weights": 1}}'):
         with pytest.raises((ValueError, TypeError, KeyError)):
             FrictionModel.from_json(text)

@@ -66,6 +66,18 @@ def fit_additive(patterns: Patterns, signals: Sequence[Signal]) -> AdditiveModel
     return AdditiveModel(tuple(signal.name for signal in signals), rows, float(weights[0]))
 
 
+def likelihood_ratio(model: AdditiveModel, patterns: Patterns) -> AdditiveModel:
+    """What the patterns' signals, the last ones of the model, tell beyond its first ones, as a log-likelihood ratio.
+
+    Its exponential has mean one among those that are not of the class, as that of any likelihood ratio.
+    """
+    kept = slice(-patterns.levels.shape[1], None)
+    total = weigh(model.weights[kept], patterns.levels).sum(axis=1)
+    others = patterns.counts * (1 - patterns.seeds)
+    offset = -float(np.log(others @ np.exp(total) / others.sum()))
+    return AdditiveModel(model.signals[kept], model.weights[kept], offset)
+
+
 def _newton_step(weights: Floats, places: Ints, patterns: Patterns, ridge: Floats) -> Floats:
     gradient, curvature = -ridge * weights, np.diag(ridge)
     for start in range(0, len(places), _ROWS_AT_ONCE):

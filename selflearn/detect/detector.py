@@ -73,6 +73,7 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
         "p_friction": p_friction,
         "p_failed": outcomes.p_failed,
         "p_gave_up": outcomes.p_gave_up,
+        "p_friction_follow_up": outcomes.p_friction_follow_up,
         "outcome_log_odds": outcomes.outcome_log_odds,
         **{f"p_{cause}": outcomes.causes[:, k] for k, cause in enumerate(CAUSES)},
     }

@@ -18,7 +18,11 @@ _RATIO = (0.3, 0.5, 0.65, 0.8, 0.999)
 _SHARED = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 _HEARD = (0.01, 0.6, 0.75, 0.9, 0.999)
 
-FOLLOW_UP_SIGNALS: tuple[Signal, ...] = (
+USUAL_SIGNALS = (
+    Signal("path_trouble", "outcome", (0.33, 0.67, 1, 1.5, 2.5), "seed after this intent, prompt and next prompt"),
+)
+"""What is the same for all turns alike: added up over them as evidence it would count again and again."""
+EVENT_SIGNALS: tuple[Signal, ...] = (
     Signal("turns_left", "outcome", (0.5, 1.5, 2.5, 5.5), "turns that the session still had"),
     Signal("asked_again", "outcome", (0.5, 1.5), "the assistant asked the same again"),
     Signal("next_unread", "outcome", YES, "the next turn got no reading, or the fallback"),
@@ -34,12 +38,13 @@ FOLLOW_UP_SIGNALS: tuple[Signal, ...] = (
     Signal("contradicted", "outcome", YES, "the next turn has another value for the same slot"),
     Signal("values_kept", "outcome", (0.01, 0.5, 0.99), "overlap of the next reading's values with this one's"),
     Signal("alternative_next", "outcome", YES, "the next turn was read as an alternative of this one"),
-    Signal("path_trouble", "outcome", (0.33, 0.67, 1, 1.5, 2.5), "seed after this intent, prompt and next prompt"),
     Signal("interrupted", "outcome", YES, "the user cut into the answer"),
     Signal("failed", "outcome", YES, "error or cancellation"),
     Signal("completed", "outcome", YES, "the assistant reports that it did what it read"),
     Signal("feedback", "outcome", (-0.5, 0.5), "thumbs down, nothing, thumbs up"),
 )
+FOLLOW_UP_SIGNALS = (*USUAL_SIGNALS, *EVENT_SIGNALS)
+OWN_DOUBT = Signal("doubt", "own", (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75), "doubt in the turn by itself")
 _OF_NEXT = {
     "asked_again": "prompt_repeated",
     "next_unread": "target_unread",

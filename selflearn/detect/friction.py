@@ -14,7 +14,7 @@ from selflearn.detect.additive import AdditiveModel
 from selflearn.detect.causes import causes
 from selflearn.detect.columns import TROUBLE_FRICTION, TurnColumns
 from selflearn.detect.comparison import Comparison
-from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS, follow_up, largest
+from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS, USUAL_SIGNALS, follow_up, largest
 from selflearn.detect.latent_class import logit, sigmoid
 from selflearn.detect.shares import path_keys, share_of, utterance_keys
 from selflearn.detect.signals import levels
@@ -33,13 +33,15 @@ class Outcomes:
     Attributes:
         p_failed: probability that it failed and was said again or corrected.
         p_gave_up: probability that it failed and was not: the user left, went on without, or said no more.
-        outcome_log_odds: the part of the log-odds of friction that what happened after the turn contributes, the
-            log-likelihood ratio with which it speaks against the turn's reading; no score of the turn is in it.
+        p_friction_follow_up: probability that it failed by what happened after it alone; no score of the turn is in it.
+        outcome_log_odds: log-likelihood ratio with which what happened after the turn speaks against its reading,
+            beyond what its own doubt and its path tell already.
         causes: distribution over `causes.CAUSES`, were the turn a failure, shape (turns, causes).
     """
 
     p_failed: Floats
     p_gave_up: Floats
+    p_friction_follow_up: Floats
     outcome_log_odds: Floats
     causes: Floats
 
@@ -83,7 +85,7 @@ class FrictionModel:
 
     Attributes:
         weights: of `FOLLOW_UP_SIGNALS`, log-odds of failure given what followed.
-        base: log-odds of failure of any turn.
+        evidence: of `EVENT_SIGNALS`, log-likelihood ratio of failure, given the turn's own doubt and path.
         path_trouble: mean seed over the mean of all turns, by `shares.path_keys`.
         left_unread: share of turns without a reading, by `shares.utterance_keys`.
         n: turns it was learnt from.
@@ -91,7 +93,7 @@ class FrictionModel:
 
     seeding: Seeding
     weights: AdditiveModel
-    base: float
+    evidence: AdditiveModel
     path_trouble: Mapping[str, float]
     left_unread: Mapping[str, float]
     n: float
@@ -101,7 +103,8 @@ class FrictionModel:
         turns, again = compared.turns, said_again(compared, p_rephrase)
         doubt = self.seeding.doubt(turns)
         signals = follow_up(compared, share_of(path_keys(turns), self.path_trouble))
-        followed = self.weights.log_odds(levels(signals, FOLLOW_UP_SIGNALS))
+        cut = levels(signals, FOLLOW_UP_SIGNALS)
+        followed = self.weights.log_odds(cut)
         seeded = logit(self.seeding.seeds(turns, again))
         p_friction = sigmoid(_EXPERT_WEIGHT * seeded + (1 - _EXPERT_WEIGHT) * followed)
         p_failed = p_friction * again / (again + (1 - again) * self.seeding.unsaid_failure(doubt))
@@ -109,7 +112,8 @@ class FrictionModel:
         return Outcomes(
             p_failed=p_failed,
             p_gave_up=p_friction - p_failed,
-            outcome_log_odds=(1 - _EXPERT_WEIGHT) * (followed - self.base),
+            p_friction_follow_up=sigmoid(followed),
+            outcome_log_odds=self.evidence.log_odds(cut[:, len(USUAL_SIGNALS) :]),
             causes=causes(compared, doubt, again, left_unread),
         )
 
@@ -120,9 +124,10 @@ class FrictionModel:
     def from_json(cls, content: str) -> FrictionModel:
         """Read what `to_json` wrote."""
         fields = json.loads(content)
-        weights = fields["weights"]
-        rows = tuple(tuple(row) for row in weights["weights"])
-        fields["weights"] = AdditiveModel(tuple(weights["signals"]), rows, weights["offset"])
+        for name in ("weights", "evidence"):
+            model = fields[name]
+            rows = tuple(tuple(row) for row in model["weights"])
+            fields[name] = AdditiveModel(tuple(model["signals"]), rows, model["offset"])
         fields["seeding"] = Seeding(**fields["seeding"])
         return cls(**fields)
 

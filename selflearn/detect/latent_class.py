@@ -55,6 +55,10 @@ class Patterns:
     def n(self) -> float:
         return float(self.counts.sum())
 
+    def of(self, signals: slice) -> Patterns:
+        """The same patterns of some of the signals."""
+        return Patterns(self.levels[:, signals], self.counts, self.seeds)
+
 
 @dataclass(frozen=True)
 class LevelModel:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from selflearn.detect.additive import fit_additive
+from selflearn.detect.additive import fit_additive, likelihood_ratio
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.counts import Window, count_keys, count_patterns, count_sums
 from selflearn.detect.detector import Detector
-from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS, follow_up
+from selflearn.detect.follow_up import EVENT_SIGNALS, FOLLOW_UP_SIGNALS, OWN_DOUBT, follow_up
 from selflearn.detect.friction import FrictionModel, Seeding, claimed_doubt, said_again, shipped_friction
-from selflearn.detect.latent_class import LevelModel, fit, logit, shipped_model, sigmoid, too_few
+from selflearn.detect.latent_class import LevelModel, fit, shipped_model, sigmoid, too_few
 from selflearn.detect.shares import path_keys, share_of, utterance_keys
 from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, levels
 from selflearn.lakehouse import tables
@@ -115,16 +115,20 @@ def _learn_friction(
     mean = float(everything["seed_sum"].sum() / max(1.0, everything["n"].sum()))
     path_trouble = _shares(window.sums("path"), mean) / mean
     signals = follow_up(compared, share_of(paths, dict(path_trouble)))
-    counted.append(count_patterns(day, "friction", levels(signals, FOLLOW_UP_SIGNALS), seeds))
-    patterns = window.patterns("friction", len(FOLLOW_UP_SIGNALS))
+    own = levels(seeding.doubt(turns)[:, None], (OWN_DOUBT,))
+    counted.append(count_patterns(day, "friction", np.hstack([own, levels(signals, FOLLOW_UP_SIGNALS)]), seeds))
+    patterns = window.patterns("friction", 1 + len(FOLLOW_UP_SIGNALS))
+    followed = patterns.of(slice(1, None))
     problem = too_few("friction", patterns)
     if problem:
         logger.warning("%s; shipped weights are used", problem)
         return shipped_friction()
     return FrictionModel(
         seeding=seeding,
-        weights=fit_additive(patterns, FOLLOW_UP_SIGNALS),
-        base=float(logit(np.array([mean]))[0]),
+        weights=fit_additive(followed, FOLLOW_UP_SIGNALS),
+        evidence=likelihood_ratio(
+            fit_additive(patterns, (OWN_DOUBT, *FOLLOW_UP_SIGNALS)), patterns.of(slice(-len(EVENT_SIGNALS), None))
+        ),
         path_trouble=dict(path_trouble),
         left_unread=dict(_shares(window.sums("utterance"), 0.0)),
         n=patterns.n,

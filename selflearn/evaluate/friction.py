@@ -21,7 +21,7 @@ class FrictionScores:
 
     Attributes:
         auc: of `p_friction`.
-        auc_follow_up: of `outcome_log_odds`, from what followed alone.
+        auc_follow_up: of `p_friction_follow_up`, from what followed alone.
         calibration_error: of `p_friction`, 10 bins of equal width.
         auc_recognition: of recognition against understanding and unsupported among the turns that failed.
         mean_recognition: mean `p_recognition` of the turns that failed; `share_misheard` is what it should be.
@@ -45,7 +45,7 @@ def score_friction(outcomes: pd.DataFrame, failed: Bools, misheard: Bools) -> Fr
         n=len(failed),
         n_failed=int(failed.sum()),
         auc=float(roc_auc_score(failed, p_friction)),
-        auc_follow_up=float(roc_auc_score(failed, outcomes["outcome_log_odds"].to_numpy())),
+        auc_follow_up=float(roc_auc_score(failed, outcomes["p_friction_follow_up"].to_numpy())),
         calibration_error=expected_calibration_error(failed, p_friction),
         auc_recognition=float(roc_auc_score(misheard[failed], (recognition / (recognition + other))[failed])),
         mean_recognition=float(recognition[failed].mean()),

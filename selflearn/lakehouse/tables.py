@@ -139,6 +139,7 @@ TURN_OUTCOMES = Table(
         required("p_friction", DOUBLE),
         required("p_failed", DOUBLE),
         required("p_gave_up", DOUBLE),
+        required("p_friction_follow_up", DOUBLE),
         required("outcome_log_odds", DOUBLE),
         required("p_recognition", DOUBLE),
         required("p_understanding", DOUBLE),
@@ -148,7 +149,14 @@ TURN_OUTCOMES = Table(
     key=("turn_id",),
     partition=("turn_date",),
     checks=probability(
-        "p_friction", "p_failed", "p_gave_up", "p_recognition", "p_understanding", "p_unsupported", "p_user"
+        "p_friction",
+        "p_failed",
+        "p_gave_up",
+        "p_friction_follow_up",
+        "p_recognition",
+        "p_understanding",
+        "p_unsupported",
+        "p_user",
     ),
 )
 
