@@ -1,10 +1,11 @@
 """Detect: which turns failed their user, and which later turns say the same again."""
 
 from selflearn.detect.detection import rephrase_pairs, sample_sessions, score_turns, turn_outcomes
-from selflearn.detect.detector import Detector
+from selflearn.detect.detector import Detector, PairModel
 from selflearn.detect.friction import FRICTION_SIGNALS
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
+from selflearn.detect.pinned import read_pair_model
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "PAIR_SIGNALS",
     "Detector",
     "LevelModel",
+    "PairModel",
     "learn_daily",
+    "read_pair_model",
     "rephrase_pairs",
     "sample_sessions",
     "score_turns",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,27 @@ from selflearn.detect.signals import level_patterns, levels
 from selflearn.ragged import Floats
 
 _LEAST_FRICTION = 1e-6
+
+
+class PairModel(Protocol):
+    """A model of pairs, fitted with gold or without any."""
+
+    @property
+    def name(self) -> str:
+        """`pair`."""
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the pair signals it was fitted with."""
+
+    def pair_log_odds(self, compared: Comparison) -> Floats:
+        """Log-odds that each pair is a rephrase after a failure, shape (pairs,)."""
+
+    def to_json(self) -> str:
+        """All of it."""
+
+    def record(self) -> str:
+        """What a table keeps of it."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +60,11 @@ class Scores:
 class Detector:
     """Models of pairs and of turns."""
 
-    pair: LevelModel
+    pair: PairModel
     friction: LevelModel
 
     def score(self, compared: Comparison) -> Scores:
-        p_rephrase = sigmoid(self.pair.log_odds(compared.levels, compared.seeds))
+        p_rephrase = sigmoid(self.pair.pair_log_odds(compared))
         signals, seeds = friction_signals(compared, p_rephrase)
         cut = levels(signals, FRICTION_SIGNALS)
         p_friction = sigmoid(self.friction.log_odds(cut, seeds))

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from selflearn.detect.comparison import compare_sessions
-from selflearn.detect.detector import Detector
+from selflearn.detect.detector import Detector, PairModel
 from selflearn.detect.friction import FRICTION_SIGNALS, friction_signals
 from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model, sigmoid
 from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, Signal, level_patterns, levels, pattern_levels
@@ -43,7 +43,7 @@ class Learnt:
 
 
 def learn_daily(
-    samples: Iterable[tuple[date, pa.Table]], earlier: pd.DataFrame, settings: Detect, pinned: LevelModel | None = None
+    samples: Iterable[tuple[date, pa.Table]], earlier: pd.DataFrame, settings: Detect, pinned: PairModel | None = None
 ) -> Learnt:
     """A detector for each day, of the patterns of that day and the `window_days - 1` before it.
 
@@ -62,11 +62,11 @@ def learn_daily(
         pairs_per_turn[day] = len(compared.source) / max(1, compared.n_turns)
         counted.append(count_patterns(day, "pair", compared.levels, compared.seeds))
         pair = pinned or _fitted("pair", day, [earlier, *counted], settings)
-        signals, seeds = friction_signals(compared, sigmoid(pair.log_odds(compared.levels, compared.seeds)))
+        signals, seeds = friction_signals(compared, sigmoid(pair.pair_log_odds(compared)))
         counted.append(count_patterns(day, "friction", levels(signals, FRICTION_SIGNALS), seeds))
         detectors[day] = Detector(pair, _fitted("friction", day, [earlier, *counted], settings))
     models = [
-        (day, model.name, model.to_json())
+        (day, model.name, model.record())
         for day, detector in detectors.items()
         for model in (detector.pair, detector.friction)
     ]

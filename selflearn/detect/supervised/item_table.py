@@ -1,0 +1,160 @@
+"""The items that either turn of a pair may mean: a row each, and what a pair's rows say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from selflearn.detect.items import INTENT, NONE
+from selflearn.detect.similarity import _distinct as score_distinct
+from selflearn.detect.similarity import _found_in as found_in
+from selflearn.detect.supervised.batch import BEYOND, Batch
+from selflearn.detect.supervised.statistics import Expectation, item_keys
+from selflearn.ragged import Floats, Ints, max_of, places, sum_of
+
+_EARLIER, _LATER = 3, 4
+_CHANCE_FOUND = 0.5
+"""Partial ratio that unrelated strings reach: a value found less well counts as not found."""
+_ALMOST_ONE = 0.999
+_NOTHING_KEPT = 2.0
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Lists by pair (`offsets`) of items, and columns of numbers about each; those of the two turns are 0 or 1 where
+    their names begin with `in_`, else probabilities or shares."""
+
+    offsets: Ints
+    columns: Mapping[str, Floats]
+
+
+def item_table(batch: Batch, source: Ints, target: Ints, usual: Mapping[str, Expectation]) -> ItemTable:
+    """Every item that the NLU considered for the source or the target of each pair."""
+    items, n_items = batch.compared.turns.items, max(1, len(batch.names))
+    held = []
+    for end in (source, target):
+        place, taken = places(items.offsets, end)
+        held.append(np.repeat(np.arange(len(source)), np.diff(taken)) * n_items + items.codes[place])
+    keys = np.unique(np.concatenate(held))
+    pair, item = np.divmod(keys, n_items)
+    s, t = source[pair], target[pair]
+    in_source, in_target = items.is_acted_on(s, item), items.is_acted_on(t, item)
+    columns: dict[str, Floats] = {
+        "p_source": items.probability(s, item),
+        "p_target": items.probability(t, item),
+        "p_earlier": _in_any(batch, s, item, range(-_EARLIER, 0)),
+        "p_after": _in_any(batch, t, item, range(1, 2)),
+        "p_later": _in_any(batch, t, item, range(1, _LATER + 1)),
+        "in_source": in_source.astype(np.float64),
+        "in_target": in_target.astype(np.float64),
+        "in_prompt_source": _prompted(batch, s, item),
+        "in_prompt_target": _prompted(batch, t, item),
+        "contradicts_source": (batch.is_slot_filled(s, item) & ~in_source).astype(np.float64),
+        "contradicts_target": (batch.is_slot_filled(t, item) & ~in_target).astype(np.float64),
+        "is_intent": np.array([slot == INTENT for slot, _ in batch.names] or [False])[item].astype(np.float64),
+    }
+    for end, turns in (("source", s), ("target", t)):
+        columns[f"sound_{end}"], columns[f"mean_sound_{end}"] = _sound(batch, turns, item)
+        context = batch.compared.turns.context[turns]
+        columns[f"expected_{end}"] = usual["item"].log_ratio(batch.contexts, item_keys(batch.names), context, item)
+        slots = list(dict.fromkeys(slot for slot, _ in batch.names))
+        columns[f"slot_expected_{end}"] = usual["slot"].log_ratio(batch.contexts, slots, context, batch.slots[item])
+    return ItemTable(np.searchsorted(keys, np.arange(len(source) + 1) * n_items), columns)
+
+
+def summaries(found: ItemTable) -> dict[str, Floats]:
+    """Features of each pair: what its items say together, and all that is known of the likeliest new and old one."""
+    c, offsets = found.columns, found.offsets
+    p_source, p_target, sound = c["p_source"], c["p_target"], c["mean_sound_source"]
+    old, read = c["in_source"] > 0, c["in_target"] > 0
+
+    def most(values: Floats) -> Floats:
+        return max_of(values, offsets, 0.0)
+
+    def least_old(values: Floats) -> Floats:
+        return -max_of(np.where(old, -values, -_NOTHING_KEPT), offsets, -_NOTHING_KEPT)
+
+    both = np.log1p(-np.minimum(p_source * p_target, _ALMOST_ONE))
+    columns = {
+        "missed_both": most(np.where(old, 0, np.minimum(p_source, p_target))),
+        "missed_joint": -np.expm1(sum_of(np.where(old, 0, both), offsets)),
+        "missed_sound": most(np.where(old, 0, sound * p_target)),
+        "missed_sound_read": most(np.where(old | ~read, 0, sound)),
+        "missed_source": most(np.where(old, 0, p_source)),
+        "missed_target": most(np.where(old, 0, p_target)),
+        "missed_later": most(np.where(old, 0, p_source * c["p_later"])),
+        "kept_most": most(np.where(old, p_target, 0)),
+        "kept_least": least_old(p_target),
+        "sure_least": least_old(p_source),
+        "old_later": most(np.where(old, c["p_later"], 0)),
+        "old_echoed": most(np.where(old, c["in_prompt_target"], 0)),
+        "old_echoed_least": least_old(c["in_prompt_target"]),
+        "read_echoed": most(np.where(read, c["in_prompt_target"], 0)),
+        "new_echoed": most(np.where(read & ~old, c["in_prompt_target"], 0)),
+        "read_later": most(np.where(read, c["p_later"], 0)),
+        "n_old": sum_of(old * 1.0, offsets),
+        "n_read": sum_of(read * 1.0, offsets),
+        "n_kept": sum_of((old & read) * 1.0, offsets),
+        "n_new": sum_of((read & ~old) * 1.0, offsets),
+        "n_items": np.diff(offsets).astype(np.float64),
+    }
+    likeliest = {
+        "new": np.where(old, NONE, p_target + 0.1 * p_source),
+        "old": np.where(old, 1 + p_target - p_source, NONE),
+    }
+    for name, key in likeliest.items():
+        chosen = _first_largest(key, offsets)
+        for feature, values in c.items():
+            padded = np.append(values, np.nan)
+            columns[f"{name}.{feature}"] = padded[chosen]
+    return columns
+
+
+def _first_largest(key: Floats, offsets: Ints) -> Ints:
+    """Place of the first largest key of each list; -1 where the list is empty or has no key above `NONE`."""
+    counts = np.diff(offsets)
+    order = np.lexsort((-key, np.repeat(np.arange(len(counts)), counts)))
+    filled = counts > 0
+    place = np.full(len(counts), -1, dtype=np.int64)
+    place[filled] = order[offsets[:-1][filled]]
+    return np.where(filled & (np.append(key, NONE)[place] > NONE), place, -1)
+
+
+def _in_any(batch: Batch, turn: Ints, item: Ints, steps: range) -> Floats:
+    """Largest probability of each item among the turns so many steps off, of the same session."""
+    found = np.zeros(len(turn))
+    for step in steps:
+        at = batch.turn_after(turn, step)
+        there = np.flatnonzero(at != BEYOND)
+        found[there] = np.maximum(found[there], batch.compared.turns.items.probability(at[there], item[there]))
+    return found
+
+
+def _sound(batch: Batch, turn: Ints, item: Ints) -> tuple[Floats, Floats]:
+    """How well each item's value is found in the turn's texts: in the best one, and on average; 0 of an intent."""
+    turns = batch.compared.turns
+    keys, group = np.unique(turn * max(1, len(batch.names)) + item, return_inverse=True)
+    of_turn, of_item = np.divmod(keys, max(1, len(batch.names)))
+    valued = np.flatnonzero(turns.items.strings[of_item] != "")
+    place, offsets = places(turns.text_offsets, of_turn[valued])
+    value = np.repeat(of_item[valued], np.diff(offsets))
+    scorer = partial(found_in, least=_CHANCE_FOUND)
+    score = score_distinct(scorer, turns.items.strings, turns.texts, value, turns.text_codes[place])
+    best, mean = np.zeros(len(keys)), np.zeros(len(keys))
+    best[valued] = max_of(score, offsets, 0.0)
+    mean[valued] = sum_of(score, offsets) / np.maximum(1, np.diff(offsets))
+    return best[group], mean[group]
+
+
+def _prompted(batch: Batch, turn: Ints, item: Ints) -> Floats:
+    """Whether what the assistant had said before the turn holds the item's value."""
+    prompt, strings, n = batch.compared.turns.prompt[turn], batch.compared.turns.items.strings, len(batch.prompts)
+    told = np.flatnonzero((prompt != NONE) & (strings[item] != ""))
+    keys, group = np.unique(item[told] * n + prompt[told], return_inverse=True)
+    held = np.array([strings[key // n] in batch.prompts[key % n] for key in keys.tolist()], dtype=np.float64)
+    found = np.zeros(len(turn))
+    found[told] = held[group]
+    return found
