@@ -87,7 +87,7 @@ def batch_of(compared: Comparison) -> Batch:
     """Everything the features look up beside the comparison."""
     turns = compared.turns
     ends = np.flatnonzero(turns.ends_session)
-    number = np.cumsum(turns.ends_session) - turns.ends_session
+    number: Ints = np.cumsum(turns.ends_session) - turns.ends_session
     codes: dict[Item, int] = {}
     held = [[codes.setdefault(item, len(codes)) for item in goal_items(goal)] for goal in turns.readings.goals]
     slots: dict[str, int] = {}

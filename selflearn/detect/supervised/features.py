@@ -1,4 +1,4 @@
-"""The numbers by which a supervised model tells rephrases: of the pair, of its turns, and of the turns around it."""
+"""The numbers by which a supervised model tells rephrases: of the pair, of its two turns, and of those around."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _unexplained(batch: Batch, source: Ints, target: Ints) -> dict[str, Floats]:
 
 
 def _of_turns(batch: Batch, source: Ints, target: Ints) -> dict[str, Floats]:
-    """What is known of source and target, and a little of the turns before and after, by themselves."""
+    """What is known of source and target by themselves."""
     turns, readings = batch.compared.turns, batch.compared.turns.readings
     p, offsets = readings.probabilities, readings.offsets
     is_top = readings.codes == np.repeat(readings.top, np.diff(offsets))
@@ -129,17 +129,8 @@ def _of_turns(batch: Batch, source: Ints, target: Ints) -> dict[str, Floats]:
         "gap_before": np.where(previous == BEYOND, np.nan, (turns.at - turns.at[previous]) / 1e6),
         "place": (rows - batch.first).astype(np.float64),
     }
-    # A turn that is not there has the row -1, which holds NaN.
-    padded = {name: np.append(values, np.nan) for name, values in columns.items()}
-    before, after = batch.turn_after(source, -1), batch.turn_after(target, 1)
-    found = {
+    return {
         f"{side}.{name}": values[at]
         for side, at in (("source", source), ("target", target))
-        for name, values in padded.items()
+        for name, values in columns.items()
     }
-    around = ("confidence", "recognition", "friction", "length")
-    return found | {
-        f"{side}.{name}": padded[name][at] for side, at in (("before", before), ("after", after)) for name in around
-    }
-
-

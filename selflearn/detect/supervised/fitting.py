@@ -24,7 +24,7 @@ from selflearn.ragged import Floats, Ints
 from selflearn.settings import Detect
 
 MIN_GOLD, MIN_OF_EACH = 30, 5
-TREES_FROM, TREES_FROM_POSITIVE, TREES_FROM_USERS = 1_500, 100, 10
+TREES_FROM, TREES_FROM_POSITIVE, TREES_FROM_USERS = 1_000, 50, 12
 """Gold pairs, rephrases among them, and users, from which trees beat the linear model."""
 
 _BAGS = 6
@@ -115,7 +115,7 @@ def fit_trees(names: Sequence[str], gold: Labelled, users: Ints) -> TreeModel:
 def _gold_features(
     turns: pa.Table, gold: pd.DataFrame, settings: Detect, log: LogStatistics
 ) -> tuple[Labelled, Ints, dict[str, int]]:
-    """Features and labels of the gold pairs that are candidates, the users of their sessions, and how many there are."""
+    """Features and labels of the gold pairs that are candidates, their sessions' users, and how many there are."""
     compared = compare_sessions(turns, settings)
     row = {turn: k for k, turn in enumerate(turns["turn_id"].to_pylist())}
     ends = gold[["source_turn_id", "target_turn_id"]]

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from selflearn.detect.items import INTENT, NONE
-from selflearn.detect.similarity import _distinct as score_distinct
-from selflearn.detect.similarity import _found_in as found_in
+from selflearn.detect.items import INTENT, NONE, Bools
 from selflearn.detect.supervised.batch import BEYOND, Batch
 from selflearn.detect.supervised.statistics import Expectation, item_keys
 from selflearn.ragged import Floats, Ints, max_of, places, sum_of
 
 _EARLIER, _LATER = 3, 4
-_CHANCE_FOUND = 0.5
-"""Partial ratio that unrelated strings reach: a value found less well counts as not found."""
 _ALMOST_ONE = 0.999
 _NOTHING_KEPT = 2.0
+_OF_SOURCE = 0.1
+"""Weight of an item's probability in the source where the likeliest new item of the target is looked for."""
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Lists by pair (`offsets`) of items, and columns of numbers about each; those of the two turns are 0 or 1 where
-    their names begin with `in_`, else probabilities or shares."""
+    """Lists by pair (`offsets`) of items, and columns of numbers about each: probabilities, log ratios, and 0 or 1."""
 
     offsets: Ints
     columns: Mapping[str, Floats]
@@ -56,23 +52,25 @@ def item_table(batch: Batch, source: Ints, target: Ints, usual: Mapping[str, Exp
         "contradicts_target": (batch.is_slot_filled(t, item) & ~in_target).astype(np.float64),
         "is_intent": np.array([slot == INTENT for slot, _ in batch.names] or [False])[item].astype(np.float64),
     }
-    for end, turns in (("source", s), ("target", t)):
-        columns[f"sound_{end}"], columns[f"mean_sound_{end}"] = _sound(batch, turns, item)
-        context = batch.compared.turns.context[turns]
-        columns[f"expected_{end}"] = usual["item"].log_ratio(batch.contexts, item_keys(batch.names), context, item)
-        slots = list(dict.fromkeys(slot for slot, _ in batch.names))
-        columns[f"slot_expected_{end}"] = usual["slot"].log_ratio(batch.contexts, slots, context, batch.slots[item])
+    names, slots = item_keys(batch.names), list(dict.fromkeys(slot for slot, _ in batch.names))
+    for side, turn in (("source", s), ("target", t)):
+        context = batch.compared.turns.context[turn]
+        columns[f"expected_{side}"] = usual["item"].log_ratio(batch.contexts, names, context, item)
+        columns[f"slot_expected_{side}"] = usual["slot"].log_ratio(batch.contexts, slots, context, batch.slots[item])
     return ItemTable(np.searchsorted(keys, np.arange(len(source) + 1) * n_items), columns)
 
 
 def summaries(found: ItemTable) -> dict[str, Floats]:
-    """Features of each pair: what its items say together, and all that is known of the likeliest new and old one."""
+    """Features of each pair: what its items say together, and all that is known of the likeliest new one."""
     c, offsets = found.columns, found.offsets
-    p_source, p_target, sound = c["p_source"], c["p_target"], c["mean_sound_source"]
+    p_source, p_target = c["p_source"], c["p_target"]
     old, read = c["in_source"] > 0, c["in_target"] > 0
 
     def most(values: Floats) -> Floats:
         return max_of(values, offsets, 0.0)
+
+    def n(is_such: Bools) -> Floats:
+        return sum_of(is_such.astype(np.float64), offsets)
 
     def least_old(values: Floats) -> Floats:
         return -max_of(np.where(old, -values, -_NOTHING_KEPT), offsets, -_NOTHING_KEPT)
@@ -81,8 +79,6 @@ def summaries(found: ItemTable) -> dict[str, Floats]:
     columns = {
         "missed_both": most(np.where(old, 0, np.minimum(p_source, p_target))),
         "missed_joint": -np.expm1(sum_of(np.where(old, 0, both), offsets)),
-        "missed_sound": most(np.where(old, 0, sound * p_target)),
-        "missed_sound_read": most(np.where(old | ~read, 0, sound)),
         "missed_source": most(np.where(old, 0, p_source)),
         "missed_target": most(np.where(old, 0, p_target)),
         "missed_later": most(np.where(old, 0, p_source * c["p_later"])),
@@ -95,22 +91,14 @@ def summaries(found: ItemTable) -> dict[str, Floats]:
         "read_echoed": most(np.where(read, c["in_prompt_target"], 0)),
         "new_echoed": most(np.where(read & ~old, c["in_prompt_target"], 0)),
         "read_later": most(np.where(read, c["p_later"], 0)),
-        "n_old": sum_of(old * 1.0, offsets),
-        "n_read": sum_of(read * 1.0, offsets),
-        "n_kept": sum_of((old & read) * 1.0, offsets),
-        "n_new": sum_of((read & ~old) * 1.0, offsets),
+        "n_old": n(old),
+        "n_read": n(read),
+        "n_kept": n(old & read),
+        "n_new": n(read & ~old),
         "n_items": np.diff(offsets).astype(np.float64),
     }
-    likeliest = {
-        "new": np.where(old, NONE, p_target + 0.1 * p_source),
-        "old": np.where(old, 1 + p_target - p_source, NONE),
-    }
-    for name, key in likeliest.items():
-        chosen = _first_largest(key, offsets)
-        for feature, values in c.items():
-            padded = np.append(values, np.nan)
-            columns[f"{name}.{feature}"] = padded[chosen]
-    return columns
+    likeliest = _first_largest(np.where(old, NONE, p_target + _OF_SOURCE * p_source), offsets)
+    return columns | {f"new.{name}": np.append(values, np.nan)[likeliest] for name, values in c.items()}
 
 
 def _first_largest(key: Floats, offsets: Ints) -> Ints:
@@ -131,22 +119,6 @@ def _in_any(batch: Batch, turn: Ints, item: Ints, steps: range) -> Floats:
         there = np.flatnonzero(at != BEYOND)
         found[there] = np.maximum(found[there], batch.compared.turns.items.probability(at[there], item[there]))
     return found
-
-
-def _sound(batch: Batch, turn: Ints, item: Ints) -> tuple[Floats, Floats]:
-    """How well each item's value is found in the turn's texts: in the best one, and on average; 0 of an intent."""
-    turns = batch.compared.turns
-    keys, group = np.unique(turn * max(1, len(batch.names)) + item, return_inverse=True)
-    of_turn, of_item = np.divmod(keys, max(1, len(batch.names)))
-    valued = np.flatnonzero(turns.items.strings[of_item] != "")
-    place, offsets = places(turns.text_offsets, of_turn[valued])
-    value = np.repeat(of_item[valued], np.diff(offsets))
-    scorer = partial(found_in, least=_CHANCE_FOUND)
-    score = score_distinct(scorer, turns.items.strings, turns.texts, value, turns.text_codes[place])
-    best, mean = np.zeros(len(keys)), np.zeros(len(keys))
-    best[valued] = max_of(score, offsets, 0.0)
-    mean[valued] = sum_of(score, offsets) / np.maximum(1, np.diff(offsets))
-    return best[group], mean[group]
 
 
 def _prompted(batch: Batch, turn: Ints, item: Ints) -> Floats:

@@ -1,4 +1,4 @@
-"""Logistic regression pulled towards the label-free log-odds: for a few hundred gold pairs, or sentences of a corpus."""
+"""Logistic regression pulled towards the label-free log-odds: for a few hundred gold pairs, or for a corpus."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from selflearn.ragged import Floats
 
 WORDING: frozenset[str] = frozenset(
     {"text_similarity", "wording_shared", "item_again", "value_heard", "values_shared", "value_contradicts"}
-    | {"rest_again", "rest_alike", "rest_both", "item.missed_sound", "item.new.sound_source", LABEL_FREE}
+    | {"rest_again", "rest_alike", "rest_both", LABEL_FREE}
 )
 """Features that two sentences without any context have too."""
 
 _CLIP = 3.0
 _PULL = 150.0
 """Of each weight of a standard score towards 0, and of the label-free log-odds' weight towards 1, in gold pairs."""
-_PULL_OFFSET = 0.01
+_PULL_OFFSET = 20.0
+_LOG_WEIGHT = 200.0
+"""Of the log's own pairs together, labelled softly without gold: they hold the scores, not just the weights."""
+_LOG_PAIRS = 2_000
 _SENTENCES_WEIGHT = 300.0
 """Of all pairs of sentences together: that of as many gold pairs."""
 
@@ -45,7 +48,8 @@ class LinearModel:
         """Log-odds of each row of the named features, shape (rows,)."""
         place = {name: k for k, name in enumerate(names)}
         scores = _scores(features[:, [place[name] for name in self.names]], self.means, self.spreads)
-        return self.offset + self.label_free * features[:, place[LABEL_FREE]] + scores @ np.array(self.weights)
+        of_label_free = self.label_free * features[:, place[LABEL_FREE]]
+        return np.asarray(self.offset + of_label_free + scores @ np.array(self.weights))
 
     def to_fields(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +76,8 @@ def fit_linear(names: Sequence[str], of_log: Floats, gold: Labelled | None, sent
 
     Args:
         names: of the features.
-        of_log: features of the log's pairs, whose means and spreads make the scores.
+        of_log: features of the log's pairs, whose means and spreads make the scores; some of them count as pairs too,
+            with the label-free probabilities as labels.
         gold: pairs of the log.
         sentences: pairs of a labelled corpus.
     """
@@ -80,16 +85,18 @@ def fit_linear(names: Sequence[str], of_log: Floats, gold: Labelled | None, sent
     means, spreads = np.nanmean(of_log[:, used], axis=0), np.nanstd(of_log[:, used], axis=0)
     place = list(names).index(LABEL_FREE)
     is_wording = np.array([True, *(names[k] in WORDING for k in used)])
+    some = of_log[:: -(-len(of_log) // _LOG_PAIRS)]
+    softly = Labelled(some, sigmoid(some[:, place]))
     rows, labels, weights = [], [], []
-    for pairs, is_of_log in ((gold, True), (sentences, False)):
+    for pairs, weight in ((softly, _LOG_WEIGHT), (gold, None), (sentences, _SENTENCES_WEIGHT)):
         if pairs is None:
             continue
-        n = len(pairs.labels)
+        n, is_of_log = len(pairs.labels), pairs is not sentences
         scores = _scores(pairs.features[:, used], means, spreads)
         x = np.column_stack([pairs.features[:, place], scores]) * (is_wording | is_of_log)
         rows.append(np.column_stack([x, np.full(n, float(is_of_log)), np.full(n, float(not is_of_log))]))
         labels.append(pairs.labels)
-        weights.append(np.full(n, 1.0 if is_of_log else _SENTENCES_WEIGHT / n))
+        weights.append(np.full(n, 1.0 if weight is None else weight / n))
     prior = np.zeros(len(used) + 3)
     prior[0] = 1.0
     pull = np.full(len(prior), _PULL)
@@ -122,4 +129,5 @@ def _varies(column: Floats) -> bool:
 
 
 def _scores(columns: Floats, means: Sequence[float] | Floats, spreads: Sequence[float] | Floats) -> Floats:
-    return np.nan_to_num(np.clip((columns - np.asarray(means)) / np.asarray(spreads), -_CLIP, _CLIP))
+    scores = (columns - np.asarray(means)) / np.asarray(spreads)
+    return np.asarray(np.nan_to_num(np.clip(scores, -_CLIP, _CLIP)))

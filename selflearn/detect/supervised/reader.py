@@ -55,7 +55,7 @@ def fit_reader(batch: Batch) -> SecondReader:
     weighted = sketch * weight[:, None]
     normal = weighted.T @ sketch + _RIDGE * np.eye(sketch.shape[1])
     solved = np.linalg.solve(normal, weighted.T @ beliefs(batch, common))
-    return SecondReader(common, np.round(solved, _DIGITS))
+    return SecondReader(common, np.asarray(np.round(solved, _DIGITS), dtype=np.float64))
 
 
 def second_opinion(reader: SecondReader, batch: Batch, source: Ints, target: Ints) -> dict[str, Floats]:

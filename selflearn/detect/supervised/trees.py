@@ -66,7 +66,7 @@ class Trees:
 
     @cached_property
     def _masks(self) -> dict[int, tuple[Floats, Masks]]:
-        """Of each feature: distinct thresholds, and the leaves left possible by each tree, shape (thresholds + 2, trees).
+        """Of each feature: distinct thresholds, and what leaves each tree has left, shape (thresholds + 2, trees).
 
         Row k holds where the first k thresholds are failed; the last row where the feature is missing.
         """
@@ -99,7 +99,9 @@ class Trees:
 
 def mean_of(models: Sequence[HistGradientBoostingClassifier]) -> Trees:
     """Trees whose sum is the mean of the models' `decision_function`s. Every tree has at most `MAX_LEAVES` leaves."""
-    parts: dict[str, list[Any]] = {name: [] for name in ("tree", "feature", "threshold", "missing_left", "first", "n_left")}
+    parts: dict[str, list[Any]] = {
+        name: [] for name in ("tree", "feature", "threshold", "missing_left", "first", "n_left")
+    }
     leaves: list[list[float]] = []
     for model in models:
         for (predictor,) in model._predictors:
