@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selflearn.errors import SelflearnError, SettingsError
+from selflearn.errors import DataError, SelflearnError, SettingsError
 
 if TYPE_CHECKING:
     from selflearn.pipeline import Stage
@@ -187,6 +187,8 @@ def fit_pairs_command(
     if gold is None and not corpus:
         raise SettingsError("there is nothing to learn from", "give --gold FILE, --corpus, or both")
     known, pairs = load_settings(settings), read_gold(gold) if gold else None
+    if pairs is not None and pairs.empty:
+        raise DataError(f"gold file {gold} has no pairs", "judge some; table rephrase_pairs lists candidates")
     with console.status("starting Spark"):
         model = fit_pairs(Lakehouse(build_session(), known.lake), known, pairs, corpus)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,15 +15,20 @@ from selflearn.ragged import Floats, Ints, max_of, places, sum_of
 _EARLIER, _LATER = 3, 4
 _ALMOST_ONE = 0.999
 _NOTHING_KEPT = 2.0
+_DIGITS = 9
 _OF_SOURCE = 0.1
 """Weight of an item's probability in the source where the likeliest new item of the target is looked for."""
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Lists by pair (`offsets`) of items, and columns of numbers about each: probabilities, log ratios, and 0 or 1."""
+    """Lists by pair (`offsets`) of items, and columns of numbers about each: probabilities, log ratios, and 0 or 1.
+
+    `rank` is the items' place in the order of their names: codes depend on the batch, what is found must not.
+    """
 
     offsets: Ints
+    rank: Ints
     columns: Mapping[str, Floats]
 
 
@@ -57,7 +62,8 @@ def item_table(batch: Batch, source: Ints, target: Ints, usual: Mapping[str, Exp
         context = batch.compared.turns.context[turn]
         columns[f"expected_{side}"] = usual["item"].log_ratio(batch.contexts, names, context, item)
         columns[f"slot_expected_{side}"] = usual["slot"].log_ratio(batch.contexts, slots, context, batch.slots[item])
-    return ItemTable(np.searchsorted(keys, np.arange(len(source) + 1) * n_items), columns)
+    rank = np.argsort(np.argsort(np.array(names or [""])))[item]
+    return ItemTable(np.searchsorted(keys, np.arange(len(source) + 1) * n_items), rank, columns)
 
 
 def summaries(found: ItemTable) -> dict[str, Floats]:
@@ -97,14 +103,15 @@ def summaries(found: ItemTable) -> dict[str, Floats]:
         "n_new": n(read & ~old),
         "n_items": np.diff(offsets).astype(np.float64),
     }
-    likeliest = _first_largest(np.where(old, NONE, p_target + _OF_SOURCE * p_source), offsets)
+    key = np.where(old, NONE, np.round(p_target + _OF_SOURCE * p_source, _DIGITS))
+    likeliest = _first_largest(key, found.rank, offsets)
     return columns | {f"new.{name}": np.append(values, np.nan)[likeliest] for name, values in c.items()}
 
 
-def _first_largest(key: Floats, offsets: Ints) -> Ints:
-    """Place of the first largest key of each list; -1 where the list is empty or has no key above `NONE`."""
+def _first_largest(key: Floats, rank: Ints, offsets: Ints) -> Ints:
+    """Place of each list's largest key, of equal ones the first by rank; -1 where no key is above `NONE`."""
     counts = np.diff(offsets)
-    order = np.lexsort((-key, np.repeat(np.arange(len(counts)), counts)))
+    order = np.lexsort((rank, -key, np.repeat(np.arange(len(counts)), counts)))
     filled = counts > 0
     place = np.full(len(counts), -1, dtype=np.int64)
     place[filled] = order[offsets[:-1][filled]]
