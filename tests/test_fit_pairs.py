@@ -77,7 +77,7 @@ def test_a_model_fitted_to_gold_scores_the_log_and_explains_its_pairs(
         explain_pair(lake.root, *ids, settings.detect)
 
     elsewhere = gold.assign(**{name: "x" + gold[name] for name in KEY})
-    with pytest.raises(DataError, match="none of the .* turns that gold names"):
+    with pytest.raises(DataError, match="turns that gold names is in table turns"):
         fit_pairs(lake, settings, elsewhere, False)
     with pytest.raises(SettingsError, match="name no launch set"):
         fit_pairs(lake, settings.model_copy(update={"launch": None}), None, True)
