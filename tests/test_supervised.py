@@ -267,3 +267,8 @@ def test_a_corpus_teaches_that_another_value_is_no_rephrase(log: tuple[pa.Table,
     of_sentences = compare_sessions(pairs.turns, SETTINGS)
     before, after = (scorer.pair_log_odds(of_sentences) for scorer in (model.label_free, model))
     assert average_precision_score(pairs.labels, after) > average_precision_score(pairs.labels, before)
+
+
+def test_a_log_without_pairs_is_refused(log: tuple[pa.Table, pd.DataFrame]) -> None:
+    with pytest.raises(DataError, match="the sample of 1 turns has no two that are compared"):
+        fit_pair_model(log[0].slice(0, 1), SETTINGS, log, None, {})

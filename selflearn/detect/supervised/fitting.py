@@ -24,7 +24,7 @@ from selflearn.ragged import Floats, Ints
 from selflearn.settings import Detect
 
 MIN_GOLD, MIN_OF_EACH = 30, 5
-TREES_FROM, TREES_FROM_POSITIVE, TREES_FROM_USERS = 1_000, 50, 12
+TREES_FROM, TREES_FROM_POSITIVE, TREES_FROM_USERS = 800, 50, 12
 """Gold pairs, rephrases among them, and users, from which trees beat the linear model."""
 
 _BAGS = 6
@@ -54,13 +54,19 @@ def fit_pair_model(
         sample: whole sessions, in order, that stand for the log (columns of `detection.observed`).
         settings: which turns are compared.
         gold: the whole sessions that hold gold pairs, in order, and the pairs (columns of `evaluate.read_gold`).
-        sentences: pairs of a labelled corpus.
+        sentences: pairs of a labelled corpus; trees do without.
         provenance: where all this comes from; how much of it there was is added.
 
     Raises:
-        DataError: gold names turns that the sessions do not have, is of one class, or too little.
+        DataError: gold names turns that the sessions do not have, is of one class, or too little; or the sample holds
+            no pairs.
     """
     compared = compare_sessions(sample, settings)
+    if not len(compared.source):
+        raise DataError(
+            f"the sample of {compared.n_turns} turns has no two that are compared",
+            "ingest days whose sessions have several turns, or raise detect.max_gap_minutes",
+        )
     label_free = fit_label_free(compared)
     log = log_statistics(compared, label_free)
     names, of_log = pair_features(compared, log)
@@ -68,14 +74,15 @@ def fit_pair_model(
     labelled, users = None, np.zeros(0, dtype=np.int64)
     if gold is not None:
         labelled, users, counts = _gold_features(*gold, settings, log)
-    of_sentences = None
-    if sentences is not None:
-        of_sentences = Labelled(pair_features(compare_sessions(sentences.turns, settings), log)[1], sentences.labels)
-        counts["n_sentence_pairs"] = len(sentences.labels)
     fitted: LinearModel | TreeModel
     if labelled is not None and is_enough_for_trees(labelled.labels, users):
         fitted = fit_trees(names, labelled, users)
     else:
+        of_sentences = None
+        if sentences is not None:
+            features = pair_features(compare_sessions(sentences.turns, settings), log)[1]
+            of_sentences = Labelled(features, sentences.labels)
+            counts["n_sentence_pairs"] = len(sentences.labels)
         fitted = fit_linear(names, of_log, labelled, of_sentences)
     return SupervisedModel(fitted, log, PAIR_SIGNAL_NAMES, {**provenance, **counts})
 
@@ -89,10 +96,7 @@ def fit_label_free(compared: Comparison) -> LevelModel:
 
 
 def is_enough_for_trees(labels: Floats, users: Ints) -> bool:
-    """Whether there is gold enough for trees.
-
-    On phone calls, at .. gold pairs the two are equal.
-    """
+    """Whether there is gold enough for trees, on phone calls; see the learning curve in the documentation."""
     enough = len(labels) >= TREES_FROM and labels.sum() >= TREES_FROM_POSITIVE
     return bool(enough and len(np.unique(users)) >= TREES_FROM_USERS)
 

@@ -20,6 +20,7 @@ from selflearn.ragged import Floats
 
 FORMAT = "selflearn.pairs"
 VERSION = 1
+"""To be raised with every change of what a feature means."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,9 @@ class SupervisedModel:
         return json.dumps(fields)
 
     def record(self) -> str:
-        """What a table keeps of the model: enough to say which file it was, and the label-free model in it."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "sha256": self.sha256,
-                "provenance": dict(self.provenance),
-            }
-        )
+        """What a table keeps of the model: enough to say which file it was."""
+        provenance = dict(self.provenance)
+        return json.dumps({"format": FORMAT, "version": VERSION, "sha256": self.sha256, "provenance": provenance})
 
     @cached_property
     def sha256(self) -> str:
