@@ -22,6 +22,7 @@ _RIDGE = 0.3
 _UNKNOWN_RECOGNITION = 0.5
 _UNKNOWN_CONFIDENCE = 0.1
 _DIGITS = 4
+_PAIRS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,25 @@ def fit_reader(batch: Batch) -> SecondReader:
 def second_opinion(reader: SecondReader, batch: Batch, source: Ints, target: Ints) -> dict[str, Floats]:
     """Items that the source was not acted on by, as the second reader sees them in both turns."""
     second, first, acted = reader.read(batch), beliefs(batch, reader.items), _acted_on(batch, reader.items)
-    missed = np.where(acted, 0.0, second)
-    missed_first = np.where(acted, 0.0, first)
-
-    def most(left: Floats, right: Floats) -> Floats:
-        return np.asarray((left[source] * right[target]).max(axis=1, initial=0.0))
-
-    return {
-        "second_both": most(missed, second),
-        "second_then_first": most(missed, first),
-        "first_then_second": most(missed_first, second),
-        "second_missed": missed.max(axis=1, initial=0.0)[source],
-        "second_of_old": np.where(acted, second, -1.0).max(axis=1, initial=-1.0)[source],
-        "second_same": np.einsum("ij,ij->i", second[source], second[target]),
+    missed, missed_first = np.where(acted, 0.0, second), np.where(acted, 0.0, first)
+    found = {
+        "second_both": _products(missed, second, source, target)[0],
+        "second_then_first": _products(missed, first, source, target)[0],
+        "first_then_second": _products(missed_first, second, source, target)[0],
+        "second_same": _products(second, second, source, target)[1],
     }
+    of_old = np.where(acted, second, -1.0).max(axis=1, initial=-1.0)
+    return found | {"second_missed": missed.max(axis=1, initial=0.0)[source], "second_of_old": of_old[source]}
+
+
+def _products(left: Floats, right: Floats, source: Ints, target: Ints) -> tuple[Floats, Floats]:
+    """Largest product, and sum of products, of a row of `left` and a row of `right`, of each pair."""
+    largest, total = np.empty(len(source)), np.empty(len(source))
+    for start in range(0, len(source), _PAIRS_AT_ONCE):
+        some = slice(start, start + _PAIRS_AT_ONCE)
+        products = left[source[some]] * right[target[some]]
+        largest[some], total[some] = products.max(axis=1, initial=0.0), products.sum(axis=1)
+    return largest, total
 
 
 def beliefs(batch: Batch, items: list[str]) -> Floats:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,7 +15,10 @@ from selflearn.ragged import Floats, Ints
 
 MAX_CONTEXTS = 500
 MAX_KINDS = 2_000
+MAX_JOINT = 5_000
 _SMOOTHING = 2.0
+
+Thing = TypeVar("Thing", str, tuple[int, int])
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Expectation:
         n_turns: turns counted.
         contexts: turns of each of the commonest contexts.
         kinds: turns that each of the commonest kinds is read in.
-        joint: turns of the context, by place in `contexts`, that the kind, by place in `kinds`, is read in.
+        joint: turns of the context, by place in `contexts`, that the kind, by place in `kinds`, is read in; those of
+            the commonest combinations.
     """
 
     n_turns: int
@@ -81,19 +87,15 @@ def _counted(batch: Batch, turn: Ints, kind: list[str]) -> Expectation:
     held = list(dict.fromkeys(zip(turn.tolist(), kind, strict=True)))
     of_kind = _commonest([name for _, name in held], MAX_KINDS)
     context_place, kind_place = ({name: k for k, name in enumerate(counts)} for counts in (of_context, of_kind))
-    joint: dict[tuple[int, int], int] = {}
-    for row, name in held:
-        key = (context_place.get(contexts[row], -1), kind_place.get(name, -1))
-        if min(key) >= 0:
-            joint[key] = joint.get(key, 0) + 1
+    keys = ((context_place.get(contexts[row], -1), kind_place.get(name, -1)) for row, name in held)
+    joint = _commonest((key for key in keys if min(key) >= 0), MAX_JOINT)
     return Expectation(len(contexts), of_context, of_kind, joint)
 
 
-def _commonest(names: list[str], most: int) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:most])
+def _commonest(things: Iterable[Thing], most: int) -> dict[Thing, int]:
+    """Counts of the commonest; of equally common ones the first in order."""
+    counted = Counter(things)
+    return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))[:most])
 
 
 def _places(counted: dict[str, int], names: list[str]) -> list[int]:
