@@ -82,4 +82,6 @@ def _sentence_pairs(lake: Lakehouse, settings: Settings) -> SentencePairs:
     if settings.launch is None:
         raise SettingsError("the settings name no launch set", "name it under `launch`, or give --gold alone")
     launch = read_launch_set(lake.spark, settings.launch, settings.turns.mask_personal_data)
-    return sentence_pairs(launch.select("locale", "normalised_text", "goal").limit(MAX_SENTENCES).toArrow())
+    sentences = launch.select("locale", "normalised_text", "goal").distinct()
+    # Of a very large set the same sentences every time.
+    return sentence_pairs(sentences.orderBy(F.xxhash64("normalised_text", "goal")).limit(MAX_SENTENCES).toArrow())
