@@ -27,7 +27,7 @@ MIN_GOLD, MIN_OF_EACH = 30, 5
 TREES_FROM, TREES_FROM_POSITIVE, TREES_FROM_USERS = 800, 50, 12
 """Gold pairs, rephrases among them, and users, from which trees beat the linear model."""
 
-_BAGS = 6
+_BAGS = 10
 _BOOSTING: Mapping[str, Any] = {
     "max_iter": 150,
     "learning_rate": 0.06,
