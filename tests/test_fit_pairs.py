@@ -10,6 +10,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 from selflearn.cli import app
@@ -66,10 +67,8 @@ def test_a_model_fitted_to_gold_scores_the_log_and_explains_its_pairs(
     run_stage(STAGES["detect"], lake, pinned, DAYS)
     learnt = pairs_of(lake.root)
     is_rephrase = gold["is_rephrase"].to_numpy()
-    apart, apart_before = (
-        p[is_rephrase].mean() - p[~is_rephrase].mean() for p in (learnt["p_rephrase"], label_free["p_rephrase"])
-    )
-    assert apart > apart_before
+    before, after = (average_precision_score(is_rephrase, pairs["p_rephrase"]) for pairs in (label_free, learnt))
+    assert after > before
     ids = learnt.loc[learnt["p_rephrase"].idxmax(), KEY]
     explanation = explain_pair(lake.root, *ids, pinned.detect)
     assert explanation.steps[-1].name == "learnt from gold"
