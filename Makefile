@@ -11,10 +11,11 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 clean
+.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
+	bench-detection bench-peer bench-languages clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.core $(VENV)/.provisioned ## Make .venv with all it takes to mine: packages, Java, Delta jars
 	@echo "Ready: $(VENV)/bin/selflearn --help"
@@ -53,6 +54,19 @@ bench-scale: setup ## Measure speed and memory on growing logs
 bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/dstc2
+
+bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/star.py --data "$(DATA)" --out build/benchmarks/star
+
+bench-detection: $(VENV)/.core ## Measure candidate pairs per second, memory, and what a bot costs
+	$(PYTHON_IN_VENV) benchmarks/detection.py --out build/benchmarks/detection
+
+bench-peer: $(VENV)/.all ## Measure our EM beside Splink's, on the same pairs
+	$(PYTHON_IN_VENV) benchmarks/peer.py --out build/benchmarks/peer
+
+bench-languages: setup ## Measure quality in ten simulated languages
+	$(PYTHON_IN_VENV) benchmarks/languages.py --out build/benchmarks/languages
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -99,11 +99,13 @@ def simulate(
     days: Annotated[int, typer.Option(help="over how many days")] = 7,
     start: Annotated[str, typer.Option(help="first day, YYYY-MM-DD")] = "2026-01-05",
     seed: Annotated[int, typer.Option(help="same seed, same logs")] = 7,
+    locales: Annotated[str | None, typer.Option(help="what people speak, such as en-GB,tr-TR,zh-CN")] = None,
 ) -> None:
     """Write sample logs, a launch set, and the truth about them."""
     from selflearn.simulate import simulate as write
 
-    summary = write(out, n_turns=turns, days=days, start=parse_day(start), seed=seed)
+    spoken = None if locales is None else [name.strip() for name in locales.split(",")]
+    summary = write(out, n_turns=turns, days=days, start=parse_day(start), seed=seed, locales=spoken)
     for name, value in vars(summary).items():
         console.print(
             f"  {name.removeprefix('n_').replace('_', ' '):<18} {value:,}"
@@ -142,6 +144,19 @@ def explain_pair_command(
     if plot:
         plot_waterfall(explanation, plot)
         console.print(f"Chart: {plot}")
+
+
+@explain_app.command(name="model")
+def explain_model_command(
+    settings: SettingsFile,
+    day: Annotated[str, typer.Option(help="day of the model, YYYY-MM-DD; the newest where left out")] = "",
+) -> None:
+    """Show what a day's model of pairs has learnt: each level's share among rephrases and the rest, and its weight."""
+    from selflearn.report import model_table, read_pair_model
+    from selflearn.settings import load_settings
+
+    found, model = read_pair_model(load_settings(settings).lake, parse_day(day) if day else None)
+    console.print(model_table(model, found))
 
 
 @evaluate_app.command(name="pairs")

@@ -29,6 +29,8 @@ _REQUIRED = {
     "spark.sql.extensions": _EXTENSION,
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
+    # Rows that are partitioned by an utterance stay so where they are joined by it and more.
+    "spark.sql.requireAllClusterKeysForCoPartition": "false",
 }
 
 _DEFAULTS = {
@@ -38,8 +40,6 @@ _DEFAULTS = {
     # Sketches and collected lists fall back from hashing to sorting at 128 groups a task; ten thousand groups
     # of a few kilobytes each are still small beside the heap.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "10000",
-    # Rows that are partitioned by an utterance already are joined and summed by it and more without another shuffle.
-    "spark.sql.requireAllClusterKeysForCoPartition": "false",
     # A run compiles some hundreds of plans; of the default hundred the next run would find none again.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # A column of ids fills any dictionary for nothing; columns that repeat themselves need little of one.

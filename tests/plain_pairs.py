@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections import Counter
+from itertools import groupby
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
+from anyascii import anyascii
 from rapidfuzz import fuzz
 
-from selflearn.detect.wording import EDGE, GRAM_SIZES
+from selflearn.detect.sound import CLASSES, SOFTENING
+from selflearn.detect.wording import EDGE, GRAM_SIZES, UNSPACED, WITHIN_WORDS
 
 Row = dict[str, Any]
 
@@ -46,8 +51,13 @@ def values(goal: str | None) -> set[tuple[str, str]]:
 
 def heard(turn: Row) -> list[str]:
     """The n-best texts, best first."""
-    found = [text.casefold() for text in turn["texts"] or () if text and not text.isspace()][:10]
-    return found or [turn["normalised_text"].casefold()]
+    found = [folded(text) for text in turn["texts"] or () if text and not text.isspace()][:10]
+    return found or [folded(turn["normalised_text"])]
+
+
+def folded(text: str) -> str:
+    """NFKC and case folded."""
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def considered(turn: Row) -> dict[str, float]:
@@ -69,7 +79,7 @@ def value_probabilities(turn: Row) -> Counter[tuple[str, str]]:
 
 
 def is_unread(turn: Row) -> bool:
-    return turn["fallback"] or turn["goal"] is None
+    return turn["goal"] is None if turn["fallback"] is None else turn["fallback"]
 
 
 def is_trouble(turn: Row) -> bool:
@@ -91,10 +101,75 @@ def grams(turn: Row) -> Counter[str]:
     return Counter(text[at : at + size] for text in edged for size in GRAM_SIZES for at in range(len(text) - size + 1))
 
 
-def wording_shared(source: Row, target: Row) -> float:
-    said, said_then = grams(source), grams(target)
+def words(text: str) -> list[str]:
+    """Letters in a row, or one symbol or character of a script without spaces; with their marks."""
+    found: list[str] = []
+    is_open = False
+    for at, character in enumerate(text):
+        kind, before = unicodedata.category(character), found[-1] if found and is_open else ""
+        if character in WITHIN_WORDS:
+            if is_open := before != "" and not stands_alone(before[0]) and starts_letter(text[at + 1 :]):
+                found[-1] += character
+        elif kind[0] == "M" or kind == "Cf":
+            found[-1:] = [before + character] if is_open else found[-1:]
+        elif stands_alone(character):
+            found.append(character)
+            is_open = True
+        elif kind[0] not in "LN":
+            is_open = False
+        elif before and not stands_alone(before[0]):
+            found[-1] += character
+        else:
+            found.append(character)
+            is_open = True
+    return found
+
+
+def starts_letter(text: str) -> bool:
+    return text != "" and unicodedata.category(text[0])[0] in "LN" and not stands_alone(text[0])
+
+
+def stands_alone(character: str) -> bool:
+    kind = unicodedata.category(character)[0]
+    return kind == "S" or (kind in "LN" and unicodedata.name(character, "").startswith(UNSPACED))
+
+
+def all_words(turn: Row) -> Counter[str]:
+    return Counter(word for text in heard(turn) for word in words(text))
+
+
+def sound_key(text: str) -> str:
+    """Classes of a text's consonants; the same one in a row once."""
+    latin = [letter for character in text for letter in anyascii(character).lower()]
+    softened = [
+        "s" if letter == "c" and after in SOFTENING else letter
+        for letter, after in zip(latin, [*latin[1:], " "], strict=False)
+    ]
+    runs = [(name, len(list(run))) for name, run in groupby(filter(None, map(_class_of, softened)))]
+    return "".join(name * (n if name.isdigit() else 1) for name, n in runs if name != "A")
+
+
+def _class_of(letter: str) -> str:
+    if letter in "0123456789":
+        return letter
+    return next((name for name, members in CLASSES.items() if letter in members), "")
+
+
+def sound_similarity(source: Row, target: Row) -> float:
+    said, said_then = ([key for key in map(sound_key, heard(turn)[:5]) if key] for turn in (source, target))
+    return max((fuzz.ratio(a, b) / 100 for a in said for b in said_then), default=math.nan)
+
+
+def reading_offered(source: Row, target: Row) -> float:
+    listed = considered(source)
+    if target["goal"] is None or not listed:
+        return math.nan
+    return 0.0 if target["goal"] == acted_on(source) else min(1.0, listed.get(target["goal"], 0.0))
+
+
+def shared(said: Counter[str], said_then: Counter[str]) -> float:
     scale = math.sqrt(said.total() * said_then.total())
-    return sum(math.sqrt(n * said_then[gram]) for gram, n in said.items()) / scale
+    return sum(math.sqrt(n * said_then[part]) for part, n in said.items()) / max(1.0, scale)
 
 
 def items(goal: str | None) -> set[tuple[str, str]]:
@@ -157,12 +232,12 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
     first_texts = heard(source)[:5], heard(target)[:5]
     said, said_then = values(source["goal"]), values(target["goal"])
     any_reading = bool(considered(source) or considered(target))
-    held = dict(said)
-    new = [value for name, value in said_then if held.get(name) != value]
+    new = said_then - said
+    both_fill = {name for name, _ in said} & {name for name, _ in new}
     no_prompt = source["prompt"] is None and not source["context"]
     repeated = float(source["context"] == target["context"]) + float(source["prompt"] == target["prompt"])
     both_read = source["goal"] is not None and target["goal"] is not None
-    wording = wording_shared(source, target)
+    wording = shared(grams(source), grams(target))
     signals = {
         "source_confidence": _known(source["nlu_score"]),
         "source_unread": float(is_unread(source)),
@@ -171,12 +246,15 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
         "source_completed": _known(source["completed"]),
         "source_interrupted": _known(source["barge_in"]),
         "text_similarity": max(fuzz.ratio(a, b) / 100 for a in first_texts[0] for b in first_texts[1]),
+        "sound_similarity": sound_similarity(source, target),
+        "words_shared": shared(all_words(source), all_words(target)),
         "wording_shared": wording,
         "item_again": item_again(source, target) if any_reading else math.nan,
         "value_again": value_again(source, target) if any_reading else math.nan,
+        "reading_offered": reading_offered(source, target),
         "values_shared": len(said & said_then) / len(said | said_then) if said | said_then else math.nan,
-        "value_contradicts": float(any(held.get(n, v) != v for n, v in said_then)) if both_read else math.nan,
-        "value_heard": max((found_in(value, source) for value in new), default=0.0) if target["goal"] else math.nan,
+        "value_contradicts": float(bool(both_fill)) if both_read else math.nan,
+        "value_heard": max((found_in(value, source) for _, value in new), default=0.0) if target["goal"] else math.nan,
         "gap": (target["at"] - source["at"]) / 1e6,
         "distance": float(distance),
         "prompt_repeated": math.nan if no_prompt else repeated,

@@ -112,7 +112,6 @@ def prepared(row: Row) -> Row:
         "goals": [goal for goal, _ in readings] if readings else readings,
         "goal_scores": [score for _, score in readings] if readings else readings,
         "at": (row["ts"] - datetime(1970, 1, 1)) // timedelta(microseconds=1),
-        "fallback": bool(row["fallback"]),
         "failed": bool(row["error"] or row["cancelled"]),
     }
 

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.graph import cap_users, evidence, sum_window, window_days
+from selflearn.graph.people import n_people
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.schema import Table
 from selflearn.settings import Graph
@@ -47,7 +48,7 @@ def said(turn_id: str, user: str, utterance: str, **fields: Any) -> Row:
 
 
 def outcome(row: Row, p_friction: float, log_odds: float) -> Row:
-    of_turn = {name: row[name] for name in ("turn_date", "turn_id", "utterance_id")}
+    of_turn = {name: row[name] for name in ("turn_date", "turn_id", "user_id", "utterance_id")}
     return of_turn | {"p_friction": p_friction, "outcome_log_odds": log_odds}
 
 
@@ -167,7 +168,7 @@ def plain(log: Log) -> dict[Key, Row]:
 
 
 def counted(mined: DataFrame) -> list[Row]:
-    return [row.asDict() for row in mined.withColumn("n_users", F.hll_sketch_estimate("users")).collect()]
+    return [row.asDict() for row in mined.withColumn("n_users", n_people(F.col("users"))).collect()]
 
 
 def keyed(rows: list[Row]) -> dict[Key, Row]:
@@ -300,7 +301,7 @@ def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: lis
         ("reading", once, "utterance_id", "goal"),
         ("pair", window.pairs, "source_utterance", "target_utterance"),
     ):
-        counted = rows if kind == "reading" else rows.withColumn("n_users", F.hll_sketch_estimate("users"))
+        counted = rows if kind == "reading" else rows.withColumn("n_users", n_people(F.col("users")))
         for row in counted.collect():
             found[(kind, row["locale"], *(row[name] for name in key), "")[:4]] = row.asDict()
     assert found.keys() == sums.keys()

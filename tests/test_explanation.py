@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
 from selflearn.cli import app
-from selflearn.detect import PAIR_SIGNALS
+from selflearn.detect import PAIR_CLASS_NAMES, PAIR_CLASSES, PAIR_SIGNALS, pair_classes
 from selflearn.detect.explanation import explain
 from selflearn.detect.latent_class import shipped_model, sigmoid
 from selflearn.detect.signals import levels
@@ -22,7 +22,15 @@ from selflearn.errors import DataError
 from selflearn.evaluate import evaluate_pairs, read_gold
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES, day_range, run_stage
-from selflearn.report import explain_pair, explanation_table, plot_evaluation, plot_waterfall, score_table
+from selflearn.report import (
+    explain_pair,
+    explanation_table,
+    model_table,
+    plot_evaluation,
+    plot_waterfall,
+    read_pair_model,
+    score_table,
+)
 from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
 from selflearn.simulate import simulate
 
@@ -67,6 +75,7 @@ def test_a_pair_of_the_lake_is_explained_as_it_was_scored(detected: Lakehouse, t
         assert explanation.p_rephrase == pytest.approx(row.p_rephrase, abs=1e-9)
         shown = {step.name: step.level for step in explanation.steps}
         assert "".join(str(shown[signal.name]) for signal in PAIR_SIGNALS) == row.pattern
+        assert explanation.pair_class is PAIR_CLASSES[pair_classes([row.pattern], np.array([row.p_rephrase]))[0]]
     assert explanation_table(explanation).row_count == len(PAIR_SIGNALS) + 2
     for name in ("chart.png", "chart.svg"):
         plot_waterfall(explanation, tmp_path / name)
@@ -75,6 +84,25 @@ def test_a_pair_of_the_lake_is_explained_as_it_was_scored(detected: Lakehouse, t
         explain_pair(lake, "nobody", "nothing")
     with pytest.raises(DataError, match="has no table rephrase_pairs"):
         explain_pair(str(tmp_path), "a", "b")
+
+
+def test_a_model_shows_the_weight_and_the_shares_of_every_level(detected: Lakehouse, tmp_path: Path) -> None:
+    day, model = read_pair_model(detected.root)
+    assert day == DAYS[-1]
+    assert read_pair_model(detected.root, DAYS[0])[0] == DAYS[0]
+    table = model_table(model, day)
+    shown = {column.header: list(column.cells) for column in table.columns}
+    assert table.row_count == sum(signal.n_levels - 1 for signal in PAIR_SIGNALS)
+    at = shown["signal"].index("text_similarity")
+    assert shown["level"][at : at + 3] == ["below 0.3", "0.3 to 0.5", "0.5 to 0.65"]
+    place = [signal.name for signal in PAIR_SIGNALS].index("text_similarity")
+    weight = model.slope * model.weights()[place][2]
+    assert shown["weight"][at + 1] == f"{weight:+.2f}"
+    assert shown["of rephrases"][at + 1] == f"{model.match[place][2]:.1%}"
+    with pytest.raises(DataError, match="no model of pairs of 2020-01-01"):
+        read_pair_model(detected.root, date(2020, 1, 1))
+    with pytest.raises(DataError, match="holds no model of pairs"):
+        read_pair_model(str(tmp_path))
 
 
 def test_pairs_of_the_lake_are_compared_with_gold(detected: Lakehouse, tmp_path: Path) -> None:
@@ -87,9 +115,13 @@ def test_pairs_of_the_lake_are_compared_with_gold(detected: Lakehouse, tmp_path:
     assert (found.n_unknown, len(found.pairs)) == (1, 201)
     assert set(found.by_locale) <= set(pairs["locale"])
     assert list(found.by_cause) == ["asr"]
+    assert found.pairs["pair_class"].isna().sum() == 1
+    assert set(found.pairs["pair_class"].dropna()) <= set(PAIR_CLASS_NAMES)
+    half_of_each = found.pairs.groupby("pair_class")["is_rephrase"].nunique()
+    assert set(found.by_class) == set(half_of_each[half_of_each == 2].index)
     half = found.thresholds[found.thresholds["threshold"] == 0.5].iloc[0]
     assert (half["precision"], half["recall"], half["f1"]) == (1, 1, 1)
-    assert score_table(found).row_count == 2 + len(found.by_locale)
+    assert score_table(found).row_count == 2 + len(found.by_locale) + len(found.by_class)
     plot_evaluation(found, tmp_path / "curve.png")
     with pytest.raises(DataError, match="0 rephrases among 201 pairs"):
         evaluate_pairs(detected.root, gold.assign(is_rephrase=False))
@@ -139,6 +171,9 @@ def test_both_commands_say_what_they_found(detected: Lakehouse, tmp_path: Path) 
     explained = run.invoke(app, ["explain", "pair", *ids, "--settings", str(settings)])
     assert explained.exit_code == 0
     assert "wording_shared" in explained.stdout
+    modelled = run.invoke(app, ["explain", "model", "--day", str(DAYS[0]), "--settings", str(settings)])
+    assert modelled.exit_code == 0
+    assert f"Pairs of {DAYS[0]}" in modelled.stdout
     rows = [(*row, p > 0.3) for *row, p in pairs[["source_turn_id", "target_turn_id", "p_rephrase"]].to_numpy()]
     write_gold(tmp_path / "gold.csv", rows)
     evaluated = run.invoke(

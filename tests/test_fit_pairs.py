@@ -14,13 +14,14 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 from selflearn.cli import app
-from selflearn.detect import read_pair_model
+from selflearn.detect import read_pinned
 from selflearn.detect.supervised import SupervisedModel
 from selflearn.errors import DataError, SettingsError
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES, day_range, run_stage
 from selflearn.pipeline.fitting import fit_pairs
 from selflearn.report import explain_pair
+from selflearn.report.model import read_pair_model
 from selflearn.settings import USER_KEY_VARIABLE, load_settings
 from selflearn.simulate import simulate
 from selflearn.simulate.truth import read_truth
@@ -55,7 +56,7 @@ def test_a_model_fitted_to_gold_scores_the_log_and_explains_its_pairs(
     command = ["fit", "pairs", "--settings", str(file), "--out", str(saved)]
     fitted = run.invoke(app, [*command, "--gold", str(tmp_path / "gold.csv"), "--corpus"])
     assert fitted.exit_code == 0, fitted.output
-    model = read_pair_model(saved)
+    model = read_pinned(saved)
     assert isinstance(model, SupervisedModel)
     assert model.provenance["n_gold"] == len(few)
     assert model.provenance["n_sentence_pairs"] > 1_000
@@ -75,6 +76,8 @@ def test_a_model_fitted_to_gold_scores_the_log_and_explains_its_pairs(
     assert explanation.p_rephrase == pytest.approx(learnt["p_rephrase"].max(), abs=1e-9)
     with pytest.raises(DataError, match="scored by the pinned model with sha256"):
         explain_pair(lake.root, *ids, settings.detect)
+
+    assert read_pair_model(lake.root, DAYS[0]) == (DAYS[0], model.label_free)
 
     elsewhere = few.assign(**{name: "x" + few[name] for name in KEY})
     with pytest.raises(DataError, match="turns that gold names is in table turns"):

@@ -26,6 +26,7 @@ from selflearn.graph import (
     pool_evidence,
 )
 from selflearn.graph.candidates import LEAST, OTHER_PRIOR, SOURCES
+from selflearn.graph.people import person, sketch
 from selflearn.graph.pool import _COINCIDENCE, _MOST_CERTAIN_PAIR
 from selflearn.graph.weights import MIN_ANCHORS
 from selflearn.lakehouse import tables
@@ -69,7 +70,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
 
     def sketched(rows: DataFrame) -> DataFrame:
         names = [name for name in rows.columns if name != "user"]
-        return rows.groupBy(*names).agg(F.hll_sketch_agg("user", F.lit(8)).alias("users"))
+        return rows.groupBy(*names).agg(sketch(person(F.col("user"))).alias("users"))
 
     listed = readings.groupBy("locale", "utterance_id").agg(
         F.collect_list(F.struct("goal", "p_sum", "n_outcomes", "outcome_sum")).alias("readings")

@@ -13,6 +13,7 @@ from deltalake import write_deltalake
 from rich.console import Console
 from rich.table import Table
 
+from selflearn.detect import PAIR_SIGNALS
 from selflearn.report import mined_table, sample_labels_table
 
 DAY = date(2026, 1, 5)
@@ -79,7 +80,8 @@ def test_what_was_mined_is_counted_over_the_days_asked_for(tmp_path: Path) -> No
     write_deltalake(str(tmp_path / "turns"), pd.DataFrame(turns, columns=columns))
     bad = pd.DataFrame({"turn_date": [DAY] * 3, "reason": ["empty_text", "empty_text", "future_time"]})
     write_deltalake(str(tmp_path / "quarantine"), bad)
-    pairs = pd.DataFrame({"turn_date": [DAY] * 4, "p_rephrase": [0.2, 0.5, 0.9, 0.4]})
+    unknown = "0" * len(PAIR_SIGNALS)
+    pairs = pd.DataFrame({"turn_date": [DAY] * 4, "pattern": [unknown] * 4, "p_rephrase": [0.2, 0.5, 0.9, 0.4]})
     write_deltalake(str(tmp_path / "rephrase_pairs"), pairs)
     outcomes = pd.DataFrame({"turn_date": [DAY] * 4, "p_friction": [0.5, 0.5, 0.9, 0.1]})
     write_deltalake(str(tmp_path / "turn_outcomes"), outcomes)
@@ -89,5 +91,6 @@ def test_what_was_mined_is_counted_over_the_days_asked_for(tmp_path: Path) -> No
     assert "quarantined rows 3 empty_text 2, future_time 1" in lines["quarantined rows"]
     assert "distinct utterances 6 in 1 locales" in lines["distinct utterances"]
     assert "expected failures 2" in lines["expected failures"]
-    assert "candidate pairs 4 2 with" in lines["candidate pairs"]
+    assert "rephrase pairs 2 p_rephrase of 0.5 or more: rephrase 2" in lines["rephrase pairs"]
+    assert "other pairs 2 topic switch 2" in lines["other pairs"]
     assert "weak labels 2 1 new" in lines["weak labels"]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from plain_pairs import Row, as_table, considered, friction, grams
+from plain_pairs import Row, as_table, considered, friction
 from plain_pairs import compare as plain_compare
 from selflearn.detect.columns import TurnColumns, turn_columns
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, levels
 from selflearn.detect.similarity import compare
-from selflearn.detect.wording import gram_counts
+from selflearn.turns.text import normalise_text
+from test_wording import any_text, are_told_apart
 
 NAN = math.nan
 CITIES = ("paris", "berlin", "東京", "القاهرة")
@@ -45,7 +47,7 @@ def turn(text: str | Sequence[str], readings: Mapping[str, float] | None = None,
         "prompt": None,
         "nlu_score": readings[top] if readings and top else None,
         "asr_score": None,
-        "fallback": False,
+        "fallback": None,
         "failed": False,
         "completed": None,
         "feedback": None,
@@ -97,6 +99,14 @@ def test_a_rephrase_after_a_failure_scores_above_a_value_change_and_a_topic_swit
     assert topic_switch["value_contradicts"] == topic_switch["values_shared"] == 0
 
 
+@pytest.mark.parametrize("form", ["NFD", "NFKD", "NFC"])
+@pytest.mark.parametrize("value", ["málaga", "i̇zmir", "さが", "शुक्रवार", "サッカー"])
+def test_a_value_is_found_however_its_characters_are_encoded(value: str, form: str) -> None:
+    again = turn("again", {goal("weather", city=normalise_text(value)): 0.9})
+    assert named(turn(unicodedata.normalize(form, f"in {value}")), again)["value_heard"] == 1
+    assert named(turn("in ＭＡＬＡＧＡ"), turn("again", {goal("weather", city="malaga"): 0.9}))["value_heard"] == 1
+
+
 def test_what_was_read_right_already_is_not_said_again() -> None:
     repeated = named(UNDERSTOOD, UNDERSTOOD)
     assert repeated["value_again"] == repeated["item_again"] == 0
@@ -117,6 +127,8 @@ def test_a_turn_that_worked_is_no_source_and_visible_trouble_is_one() -> None:
 def test_identical_words_are_alike_in_every_script(text: str) -> None:
     signals = named(turn(text), turn(text))
     assert signals["text_similarity"] == pytest.approx(signals["wording_shared"]) == 1
+    assert signals["words_shared"] == pytest.approx(1)
+    assert signals["sound_similarity"] == 1 or text == "a"
     assert level_of("text_similarity", 1.0) > level_of("text_similarity", 0.99)
     assert signals["seed"] == pytest.approx(0.9)
 
@@ -132,7 +144,7 @@ def test_identical_words_are_alike_in_every_script(text: str) -> None:
 )
 def test_similarity_needs_neither_spaces_nor_an_alphabet(text: str, close: str, far: str) -> None:
     near, distant = named(turn(text), turn(close)), named(turn(text), turn(far))
-    for name in ("text_similarity", "wording_shared", "seed"):
+    for name in ("text_similarity", "sound_similarity", "words_shared", "wording_shared", "seed"):
         assert near[name] > distant[name] + 0.2
 
 
@@ -143,6 +155,49 @@ def test_all_that_was_heard_counts_alike_and_the_best_pair_of_texts_for_itself()
     assert alone["wording_shared"] < signals["wording_shared"] < 1
     turned = named(turn(["play jazz", "play chess"]), turn("play jazz"))
     assert turned["wording_shared"] == pytest.approx(signals["wording_shared"])
+
+
+def test_words_are_compared_whole_and_in_any_order() -> None:
+    turned = named(turn("the weather in paris"), turn("in paris the weather"))
+    assert turned["words_shared"] == pytest.approx(1)
+    assert turned["text_similarity"] < 0.8
+    assert named(turn("planet"), turn("plan et"))["words_shared"] == 0
+    assert named(turn("weather?"), turn("... weather"))["words_shared"] == pytest.approx(1)
+    assert named(turn("?"), turn("?"))["words_shared"] == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "other"),
+    [
+        ("play the beatles", "blade a pedals", "stop the music"),
+        ("cheap food in the centre", "jeep foot in de senter", "what is the address"),
+        ("погода в москве", "pogoda f moskve", "включи музыку"),
+        ("ما حالة الطقس", "ماحالت الطقس", "شغل موسيقى"),
+        ("ソウルの天気", "そうるのてんき", "おんがくをかけて"),
+    ],
+)
+def test_what_sounds_alike_is_alike_whatever_its_letters(said: str, heard: str, other: str) -> None:
+    alike, not_alike = (named(turn(said), turn(text))["sound_similarity"] for text in (heard, other))
+    assert alike > not_alike + 0.2
+
+
+def test_sounds_are_compared_over_both_n_bests_and_missing_where_there_is_none() -> None:
+    source = turn(["weather in perish", "whether in paris"])
+    assert named(source, turn(["leather", "weather in paris"]))["sound_similarity"] == 1
+    assert math.isnan(named(turn("oh"), turn("oh"))["sound_similarity"])
+    assert named(turn("room 22"), turn("room 2"))["sound_similarity"] < 1
+
+
+def test_a_reading_of_the_target_counts_by_its_probability_among_the_sources_others() -> None:
+    paris, perish = goal("weather", city="paris"), goal("weather", city="perish")
+    again = turn("paris", {paris: 0.9})
+    assert named(MISHEARD, SAID_AGAIN)["reading_offered"] == pytest.approx(0.35)
+    assert named(turn("paris", {paris: 0.6, perish: 0.4}), again)["reading_offered"] == 0
+    assert named(turn("paris", {perish: 0.6}), again)["reading_offered"] == 0
+    rejected = turn("paris", {paris: 0.2}, fallback=True)
+    assert named(rejected, again)["reading_offered"] == pytest.approx(0.2)
+    for source, target in ((turn("paris"), again), (again, turn("paris"))):
+        assert math.isnan(named(source, target)["reading_offered"])
 
 
 def test_an_item_said_again_counts_whatever_its_slot_unless_the_source_was_read_so() -> None:
@@ -168,10 +223,20 @@ def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
     unknown = {name for name, value in signals.items() if math.isnan(value)}
     assert unknown == {
         "source_confidence", "source_recognition", "source_completed", "value_again", "values_shared",
-        "value_contradicts", "value_heard", "item_again", "prompt_repeated", "source_interrupted",
+        "value_contradicts", "value_heard", "item_again", "prompt_repeated", "source_interrupted", "reading_offered",
     }  # fmt: skip
     unscored = turn("hello there", {goal("greet"): 1.0}, nlu_score=None)
     assert columns(unscored).heuristic_friction()[0] == 0
+
+
+def test_a_turn_without_a_reading_failed_unless_the_log_says_that_it_did_not_fall_back() -> None:
+    typed = turn("weather in paris")
+    assert columns(typed).unread[0]
+    assert columns(typed).heuristic_friction()[0] == pytest.approx(0.9)
+    assert columns(typed | {"fallback": True}).unread[0]
+    answered = typed | {"fallback": False}
+    assert not columns(answered).unread[0]
+    assert columns(answered).heuristic_friction()[0] == named(answered, typed)["seed"] == 0
 
 
 def test_the_same_prompt_again_is_seen_only_where_there_is_a_prompt() -> None:
@@ -231,20 +296,19 @@ def test_probabilities_of_items_sum_those_of_the_goals_that_hold_them(readings: 
     assert len(found.acted_keys) == sum(item in top for item in held)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=5))
-def test_grams_are_counted_by_hash(texts: list[str]) -> None:
-    counts = gram_counts([text.casefold() for text in texts])
-    for row, text in enumerate(texts):
-        cells = counts[[row]]
-        cells.sum_duplicates()
-        assert sorted(cells.data.astype(int)) == sorted(grams(turn([], normalised_text=text)).values())
+@given(any_text, any_text)
+def test_similarity_of_any_two_texts_is_symmetric_and_at_most_one(left: str, right: str) -> None:
+    there, back = named(turn(left), turn(right)), named(turn(right), turn(left))
+    for name in ("text_similarity", "sound_similarity", "words_shared", "wording_shared"):
+        assert there[name] == pytest.approx(back[name], nan_ok=True)
+        assert math.isnan(there[name]) or 0 <= there[name] <= 1 + 1e-9
 
 
 maybe = st.none() | st.booleans()
 unit = st.none() | st.floats(0, 1)
 turns = st.builds(
     lambda texts, readings, fields: turn(texts, readings, **fields),
-    st.lists(st.sampled_from(["", " "]) | st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
+    st.lists(st.sampled_from(["", " "]) | any_text, max_size=3),
     st.dictionaries(goals, scores, max_size=4),
     st.fixed_dictionaries(
         {
@@ -255,7 +319,7 @@ turns = st.builds(
             "goal": st.none() | goals,
             "nlu_score": unit,
             "asr_score": unit,
-            "fallback": st.booleans(),
+            "fallback": maybe,
             "failed": st.booleans(),
             "completed": maybe,
             "feedback": st.sampled_from([None, -1, 0, 1]),
@@ -268,6 +332,7 @@ turns = st.builds(
 @settings(max_examples=50)
 @given(st.lists(turns, min_size=2, max_size=4))
 def test_many_pairs_at_once_equal_one_pair_at_a_time(rows: list[Row]) -> None:
+    assume(are_told_apart(rows))
     ends = [(i, j) for i in range(len(rows)) for j in range(len(rows)) if i != j]
     source, target = np.array(ends).T
     signals, seeds = compare(columns(*rows), source, target, np.abs(target - source))

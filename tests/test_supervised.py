@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score
 
 from plain_pairs import COLUMNS, as_table
-from selflearn.detect import LevelModel, read_pair_model
+from selflearn.detect import LevelModel, read_pinned
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.latent_class import shipped_model, sigmoid
 from selflearn.detect.supervised import SupervisedModel, fit_pair_model, fitting, sentence_pairs
@@ -101,7 +101,7 @@ def test_a_saved_model_is_the_model(
     model: SupervisedModel = request.getfixturevalue(kind)
     file = tmp_path / "model.json"
     file.write_text(model.to_json())
-    read = read_pair_model(file)
+    read = read_pinned(file)
     assert isinstance(read, SupervisedModel)
     assert read.sha256 == model.sha256
     assert read.label_free == model.label_free
@@ -213,16 +213,16 @@ def test_gold_of_unknown_turns_is_refused_and_of_pairs_too_far_apart_left_out(
 def test_a_file_that_is_no_model_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(SettingsError, match=message):
-        read_pair_model(tmp_path / "model.json")
+        read_pinned(tmp_path / "model.json")
 
 
 def test_a_model_of_other_signals_is_refused(linear: SupervisedModel, tmp_path: Path) -> None:
     for model in (replace(linear, signals=("gap",)), replace(shipped_model("pair"), signals=("gap",))):
         (tmp_path / "model.json").write_text(model.to_json())
         with pytest.raises(SettingsError, match="this version has"):
-            read_pair_model(tmp_path / "model.json")
+            read_pinned(tmp_path / "model.json")
     (tmp_path / "model.json").write_text(shipped_model("pair").to_json())
-    assert isinstance(read_pair_model(tmp_path / "model.json"), LevelModel)
+    assert isinstance(read_pinned(tmp_path / "model.json"), LevelModel)
 
 
 def corpus(n_cities: int = 12) -> pa.Table:

@@ -5,17 +5,22 @@ from selflearn.detect.detector import Detector, PairModel
 from selflearn.detect.friction import FRICTION_SIGNALS
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
-from selflearn.detect.pinned import read_pair_model
+from selflearn.detect.pair_classes import PAIR_CLASS_NAMES, PAIR_CLASSES, PROBABLE, pair_classes
+from selflearn.detect.pinned import read_pinned
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
     "FRICTION_SIGNALS",
+    "PAIR_CLASSES",
+    "PAIR_CLASS_NAMES",
     "PAIR_SIGNALS",
+    "PROBABLE",
     "Detector",
     "LevelModel",
     "PairModel",
     "learn_daily",
-    "read_pair_model",
+    "pair_classes",
+    "read_pinned",
     "rephrase_pairs",
     "sample_sessions",
     "score_turns",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from selflearn.considered import considered
 from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
-from selflearn.detect.wording import gram_profiles
-from selflearn.ragged import Floats, Ints, offsets_of, sum_of
+from selflearn.detect.sound import sound_keys
+from selflearn.detect.wording import Characters, characters_of, gram_counts, profiles, word_counts
+from selflearn.ragged import Floats, Ints, offsets_of
 
 MAX_TEXTS = 10
+_BEST_TEXTS = 5
 _UNREAD_CONFIDENCE = 0.1
 TROUBLE_FRICTION = 0.9
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Distinct strings, and lists of them by turn."""
+
+    strings: npt.NDArray[np.object_]
+    offsets: Ints
+    codes: Ints
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class TurnColumns:
 
     Attributes:
         at: microseconds.
-        unread: no reading, or the fallback.
+        unread: the assistant fell back; where the log does not say, the turn has no reading.
         failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` are lists of them by turn (`text_offsets`), best first.
         ends_session: whether no later turn of the session follows.
@@ -55,7 +68,34 @@ class TurnColumns:
 
     @cached_property
     def gram_profiles(self) -> sparse.csr_array:
-        return gram_profiles(self.texts, self.text_offsets, self.text_codes)
+        return profiles(gram_counts(self._characters), self.text_offsets, self.text_codes)
+
+    @cached_property
+    def word_profiles(self) -> sparse.csr_array:
+        return profiles(word_counts(self._characters), self.text_offsets, self.text_codes)
+
+    @cached_property
+    def best_texts(self) -> Heard:
+        """The first `_BEST_TEXTS` texts of each turn."""
+        counts = np.diff(self.text_offsets)
+        rank = np.arange(len(self.text_codes)) - np.repeat(self.text_offsets[:-1], counts)
+        return Heard(self.texts, offsets_of(np.minimum(_BEST_TEXTS, counts)), self.text_codes[rank < _BEST_TEXTS])
+
+    @cached_property
+    def best_sounds(self) -> Heard:
+        """Keys of the sounds of the same texts, without repetitions; none of a text that has no key."""
+        best = self.best_texts
+        of_text, text = np.unique(best.codes, return_inverse=True)
+        keys = sound_keys(self.texts[of_text].tolist())
+        same = {key: code for code, key in enumerate(dict.fromkeys(["", *keys]))}
+        code = np.array([same[key] for key in keys], dtype=np.int64)[text]
+        turn = np.repeat(np.arange(len(self.at)), np.diff(best.offsets))
+        turns, codes = np.divmod(np.unique((turn * len(same) + code)[code > 0]), len(same))
+        return Heard(np.array([*same], dtype=object), offsets_of(np.bincount(turns, minlength=len(self.at))), codes)
+
+    @cached_property
+    def _characters(self) -> Characters:
+        return characters_of(self.texts.tolist())
 
     @cached_property
     def length(self) -> Ints:
@@ -86,20 +126,19 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     `session` has one number for all turns of a session, another one for the next.
     """
     n = turns.num_rows
-    top, offered, offered_goals, offered_scores = _readings(turns)
-    goals, codes = _coded(pa.concat_arrays([top, offered_goals]))
-    # Scores that sum to more than one are scaled down; one that is missing or negative counts as none.
-    scores = np.maximum(np.nan_to_num(offered_scores), 0.0)
-    probabilities = scores / np.repeat(np.maximum(1.0, sum_of(scores, offered)), np.diff(offered))
+    top, confidence = turns["goal"].combine_chunks(), _numbers(turns["nlu_score"])
+    offered = considered(top, confidence, turns["goals"].combine_chunks(), turns["goal_scores"].combine_chunks())
+    goals, codes = _coded(pa.concat_arrays([top, offered.goals]))
     texts, text_offsets, text_codes = _heard(turns)
     context = turns["context"].combine_chunks()
-    unread = (_numbers(turns["fallback"]) == 1) | (codes[:n] == NONE)
+    fallback = _numbers(turns["fallback"])
+    unread = np.where(np.isnan(fallback), codes[:n] == NONE, fallback == 1)
     return TurnColumns(
         at=turns["at"].to_numpy(),
         context=_coded(context)[1],
         has_context=_numbers(pc.not_equal(context, "")) == 1,
         prompt=_coded(turns["prompt"].combine_chunks())[1],
-        confidence=_numbers(turns["nlu_score"]),
+        confidence=confidence,
         recognition=_numbers(turns["asr_score"]),
         unread=unread,
         failed=_numbers(turns["failed"]) == 1,
@@ -109,32 +148,15 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
         texts=texts,
         text_offsets=text_offsets,
         text_codes=text_codes,
-        readings=Readings(goals, codes[:n], np.where(unread, NONE, codes[:n]), offered, codes[n:], probabilities),
+        readings=Readings(
+            goals, codes[:n], np.where(unread, NONE, codes[:n]), offered.offsets, codes[n:], offered.probabilities
+        ),
         ends_session=np.append(session[1:] != session[:-1], True)[:n],
     )
 
 
-def _readings(turns: pa.Table) -> tuple[pa.Array, Ints, pa.Array, Floats]:
-    """Top goals, and the goals that the NLU considered with their scores, in lists by turn.
-
-    A turn without alternatives has its top reading as the only one.
-    """
-    top = turns["goal"].combine_chunks()
-    lists, scores = turns["goals"].combine_chunks(), turns["goal_scores"].combine_chunks()
-    counts = _numbers(pc.fill_null(pc.list_value_length(lists), 0)).astype(np.int64)
-    alone = (counts == 0) & _known(top)
-    flat = pa.concat_arrays([pc.list_flatten(lists), top])
-    flat_scores = np.concatenate([_numbers(pc.list_flatten(scores)), _or_one(_numbers(turns["nlu_score"]))])
-    given = offsets_of(counts)
-    offsets = offsets_of(np.where(alone, 1, counts))
-    # Where the only reading is the top one, it lies behind all alternatives, at its turn's number.
-    start = np.where(alone, given[-1] + np.arange(len(top)), given[:-1])
-    order = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], np.diff(offsets))
-    return top, offsets, flat.take(pa.array(order)), flat_scores[order]
-
-
 def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
-    """Distinct recognised texts, case folded; and each turn's, best first, at most `MAX_TEXTS`.
+    """Distinct recognised texts, folded as values are; and each turn's, best first, at most `MAX_TEXTS`.
 
     A turn without an n-best list has its normalised text as the only one.
     """
@@ -142,7 +164,7 @@ def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
     n = len(lists)
     typed = turns["normalised_text"].combine_chunks()
     raw, codes = _coded(pa.concat_arrays([pc.list_flatten(lists), typed]))
-    folded = [text.casefold() for text in raw]
+    folded = [_folded(text) for text in raw]
     same = {text: code for code, text in enumerate(dict.fromkeys(folded))}
     recoded = np.array([same[text] for text in folded] + [NONE], dtype=np.int64)
     codes = recoded[codes]
@@ -162,6 +184,11 @@ def _heard(turns: pa.Table) -> tuple[npt.NDArray[np.object_], Ints, Ints]:
     start = np.where(alone, len(place) + np.arange(n), offsets_of(counts)[:-1])
     order = pool[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], np.diff(offsets))]
     return texts, offsets, codes[order]
+
+
+def _folded(text: str) -> str:
+    """NFKC, case folded, as the values of goals are: one letter in two encodings is one letter."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _coded(strings: pa.Array) -> tuple[list[str], Ints]:

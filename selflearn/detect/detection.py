@@ -47,7 +47,7 @@ def observed(turns: DataFrame) -> DataFrame:
         "goal",
         F.col("nlu_alternatives.goal").alias("goals"),
         F.col("nlu_alternatives.score").alias("goal_scores"),
-        F.coalesce("fallback", F.lit(False)).alias("fallback"),
+        "fallback",
         (F.coalesce("error", F.lit(False)) | F.coalesce("cancelled", F.lit(False))).alias("failed"),
         "completed",
         "feedback",

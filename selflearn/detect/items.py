@@ -57,6 +57,8 @@ class Items:
         offsets, codes, probabilities: of each turn's items; a probability sums the goals that hold the item.
         same: by code, one code for all items of the same value whatever their slot.
         strings: by code, the case-folded value to look for in texts; empty of an intent.
+        slot: by code, one code for all items of the same slot; `NONE` of an intent.
+        goal_offsets, goal_codes: of each goal's items, and of none where there is no reading, behind the last goal.
         acted_keys: sorted `turn * len(same) + same` of the items on the reading that each turn was acted on by.
     """
 
@@ -65,6 +67,9 @@ class Items:
     probabilities: Floats
     same: Ints
     strings: npt.NDArray[np.object_]
+    slot: Ints
+    goal_offsets: Ints
+    goal_codes: Ints
     acted_keys: Ints
 
     @property
@@ -101,11 +106,12 @@ def items_of(readings: Readings) -> Items:
     """Items of every turn's readings."""
     codes: dict[Item, int] = {}
     held = [[codes.setdefault(item, len(codes)) for item in goal_items(goal)] for goal in readings.goals]
-    offsets = offsets_of([len(items) for items in held])
+    offsets = offsets_of([*(len(items) for items in held), 0])
     flat = np.array([code for items in held for code in items], dtype=np.int64)
     n_items = max(1, len(codes))
     values: dict[tuple[bool, str], int] = {}
     same = [values.setdefault((name == INTENT, value), len(values)) for name, value in codes]
+    slots: dict[str, int] = {}
     strings = np.empty(len(codes), dtype=object)
     strings[:] = ["" if name == INTENT else value.casefold() for name, value in codes]
     place, taken = places(offsets, readings.codes)
@@ -120,6 +126,9 @@ def items_of(readings: Readings) -> Items:
         probabilities=np.bincount(group, weights=probabilities, minlength=len(keys)).astype(np.float64),
         same=of_value,
         strings=strings,
+        slot=np.array([slots.setdefault(name, len(slots)) if name != INTENT else NONE for name, _ in codes], np.int64),
+        goal_offsets=offsets,
+        goal_codes=flat,
         acted_keys=np.unique(np.repeat(read, np.diff(taken)) * n_items + of_value[flat[place]]),
     )
 
@@ -154,18 +163,67 @@ def any_of(pair: Ints, p: Floats, n_pairs: int) -> Floats:
     return np.asarray(-np.expm1(np.bincount(pair, weights=missed, minlength=n_pairs)))
 
 
-def reading_new(readings: Readings, source: Ints, target: Ints) -> Floats:
+def reading_new(readings: Readings, items: Items, source: Ints, target: Ints) -> Floats:
     """Probability that the target's reading has an item that the source's reading lacks; 1 of an unread target."""
     place, offsets = places(readings.offsets, target)
-    values = [*map(_item_values, readings.goals), frozenset()]
-    acted_on = np.where(readings.acted_on == NONE, len(values) - 1, readings.acted_on)[source]
-    key = np.repeat(acted_on, np.diff(offsets)) * len(values) + readings.codes[place]
+    none = len(readings.goals)
+    acted_on = np.where(readings.acted_on == NONE, none, readings.acted_on)[source]
+    key = np.repeat(acted_on, np.diff(offsets)) * (none + 1) + readings.codes[place]
     keys, group = np.unique(key, return_inverse=True)
-    tops, others = (column.tolist() for column in np.divmod(keys, len(values)))
-    held = np.array([values[other] <= values[top] for top, other in zip(tops, others, strict=True)], dtype=bool)
+    left, right = np.divmod(keys, none + 1)
+    item, item_offsets, owner = _of_goals(items, right)
+    lacks = ~_is_on(items, left[owner], items.same[item], items.same)
+    held = max_of(lacks.astype(np.float64), item_offsets, 0.0) == 0
     return 1 - np.minimum(1.0, sum_of(readings.probabilities[place] * held[group], offsets))
 
 
-@lru_cache(maxsize=100_000)
-def _item_values(goal: str) -> frozenset[tuple[bool, str]]:
-    return frozenset((name == INTENT, value) for name, value in goal_items(goal))
+def compare_readings(readings: Readings, items: Items, source: Ints, target: Ints) -> tuple[Floats, Floats, Ints, Ints]:
+    """Of the two top readings: overlap of their values, whether they contradict, and the target's new values.
+
+    They contradict where the target has a value that the source lacks, in a slot that both fill. The new values are
+    items, in lists by pair. Overlap is NaN where there are no values, contradiction where there are not two readings.
+    """
+    none = len(readings.goals)
+    top = np.where(readings.top == NONE, none, readings.top)
+    keys, group = np.unique(top[source] * (none + 1) + top[target], return_inverse=True)
+    left, right = np.divmod(keys, none + 1)
+    item, offsets, owner = _of_goals(items, right)
+    is_value = items.slot[item] != NONE
+    is_new = is_value & ~_is_on(items, left[owner], item, np.arange(len(items.slot)))
+    same_slot = is_value & _is_on(items, left[owner], items.slot[item], items.slot)
+    n_values = sum_of((items.slot[items.goal_codes] != NONE).astype(np.float64), items.goal_offsets)
+    n_new = sum_of(is_new.astype(np.float64), offsets)
+    union = n_values[left] + n_new
+    overlap = np.where(union > 0, (n_values[right] - n_new) / np.maximum(union, 1), np.nan)
+    contradicts = max_of((is_new & same_slot).astype(np.float64), offsets, 0.0)
+    contradicts[(left == none) | (right == none)] = np.nan
+    place, new_offsets = places(offsets_of(n_new), group)
+    return overlap[group], contradicts[group], item[is_new][place], new_offsets
+
+
+def _of_goals(items: Items, goal: Ints) -> tuple[Ints, Ints, Ints]:
+    """Items of the goals, offsets by goal, and which of the goals each is of."""
+    place, offsets = places(items.goal_offsets, goal)
+    return items.goal_codes[place], offsets, np.repeat(np.arange(len(goal)), np.diff(offsets))
+
+
+def _is_on(items: Items, goal: Ints, code: Ints, code_of_item: Ints) -> Bools:
+    """Whether each goal has an item whose code is the given one."""
+    n_codes = int(code_of_item.max(initial=0)) + 1
+    of_goal = np.repeat(np.arange(len(items.goal_offsets) - 1), np.diff(items.goal_offsets))
+    held = code_of_item[items.goal_codes]
+    is_coded = held != NONE
+    return np.isin(goal * n_codes + code, of_goal[is_coded] * n_codes + held[is_coded])
+
+
+def reading_offered(readings: Readings, source: Ints, target: Ints) -> Floats:
+    """Probability of the target's top reading among those of the source that it was not acted on by.
+
+    0 of the one that it was; NaN where the target has no reading or the NLU considered none for the source.
+    """
+    place, offsets = places(readings.offsets, source)
+    wanted, acted_on = readings.top[target], readings.acted_on[source]
+    is_wanted = readings.codes[place] == np.repeat(wanted, np.diff(offsets))
+    offered = np.minimum(1.0, sum_of(readings.probabilities[place] * is_wanted, offsets))
+    is_comparable = (wanted != NONE) & readings.is_any[source]
+    return np.where(is_comparable, np.where(wanted == acted_on, 0.0, offered), np.nan)

@@ -160,10 +160,9 @@ def path(
     """The model after each of `steps` steps."""
     posterior, models = patterns.seeds, []
     for step in range(1, steps + 1):
-        match = _level_shares(patterns, posterior, signals, anchor.match if anchor else None)
-        unmatch = _level_shares(patterns, 1 - posterior, signals, anchor.unmatch if anchor else None)
-        rows = [np.log(np.divide(m, u, out=np.ones(len(m)), where=u > 0)) for m, u in zip(match, unmatch, strict=True)]
-        each = weigh(rows, patterns.levels)
+        match = _smoothed_shares(patterns, posterior, signals, anchor.match if anchor else None)
+        unmatch = _smoothed_shares(patterns, 1 - posterior, signals, anchor.unmatch if anchor else None)
+        each = weigh(level_weights(match, unmatch), patterns.levels)
         reliance = _reliance(each, patterns.counts, posterior)
         slope = _EXPERT_WEIGHT * _temper(each @ reliance, patterns)
         rest = slope * (each @ reliance) + _EXPERT_WEIGHT * logit(patterns.seeds)
@@ -229,18 +228,36 @@ def _information(posterior: Floats, counts: Floats, level: npt.NDArray[np.int8],
     return mutual / entropy if entropy > 0 else 0.0
 
 
-def _level_shares(
-    patterns: Patterns, posterior: Floats, signals: Sequence[Signal], anchor: tuple[tuple[float, ...], ...] | None
+def level_shares(
+    patterns: Patterns, posterior: Floats, signals: Sequence[Signal], prior: Sequence[Floats]
 ) -> list[Floats]:
+    """Share of each level among a class's known ones, by signal; `prior` has counts to add, from level 1 on.
+
+    The M-step of Fellegi and Sunter's model for the class that patterns are in with probability `posterior`.
+    """
     weights = patterns.counts * posterior
-    of_class = float(weights.sum()) / patterns.n
     shares = []
-    for column, signal in enumerate(signals):
+    for column, (signal, added) in enumerate(zip(signals, prior, strict=True)):
         counts = np.bincount(patterns.levels[:, column], weights=weights, minlength=signal.n_levels)
-        prior = np.asarray(anchor[column][1:]) if anchor else of_class * _overall_shares(patterns, column, signal)
-        known = counts[1:] + _ANCHOR_STRENGTH * prior
+        known = counts[1:] + added
         shares.append(np.concatenate([[0.0], known / known.sum()]))
     return shares
+
+
+def level_weights(match: Sequence[Floats], unmatch: Sequence[Floats]) -> list[Floats]:
+    """Log of each level's share among matches over its share among the rest, by signal; 0 where the rest has none."""
+    return [np.log(np.divide(m, u, out=np.ones(len(m)), where=u > 0)) for m, u in zip(match, unmatch, strict=True)]
+
+
+def _smoothed_shares(
+    patterns: Patterns, posterior: Floats, signals: Sequence[Signal], anchor: tuple[tuple[float, ...], ...] | None
+) -> list[Floats]:
+    of_class = float((patterns.counts * posterior).sum()) / patterns.n
+    towards = (
+        np.asarray(anchor[column][1:]) if anchor else of_class * _overall_shares(patterns, column, signal)
+        for column, signal in enumerate(signals)
+    )
+    return level_shares(patterns, posterior, signals, [_ANCHOR_STRENGTH * prior for prior in towards])
 
 
 def _overall_shares(patterns: Patterns, column: int, signal: Signal) -> Floats:

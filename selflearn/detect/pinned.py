@@ -12,7 +12,7 @@ from selflearn.detect.supervised.model import SupervisedModel
 from selflearn.errors import SettingsError
 
 
-def read_pair_model(file: Path) -> PairModel:
+def read_pinned(file: Path) -> PairModel:
     """The model that `detect.model` names: one fitted to gold pairs, or a day's model fitted without labels.
 
     Raises:

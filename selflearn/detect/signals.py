@@ -52,6 +52,13 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
         (0.3, 0.5, 0.65, 0.8, 0.999),
         "best character ratio of the two n-bests' first texts",
     ),
+    Signal(
+        "sound_similarity",
+        "similarity",
+        (0.4, 0.55, 0.67, 0.8, 0.999),
+        "the same of their consonants' classes, in any script",
+    ),
+    Signal("words_shared", "similarity", (0.001, 0.15, 0.3, 0.5, 0.8), "words common to both n-bests, in any order"),
     Signal("wording_shared", "similarity", (0.15, 0.3, 0.45, 0.6, 0.75, 0.9), "characters common to both n-bests"),
     Signal(
         "item_again",
@@ -64,6 +71,12 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
         "similarity",
         (0.001, 0.01, 0.05, 0.2),
         "a value the source's reading lacks, in both n-bests",
+    ),
+    Signal(
+        "reading_offered",
+        "similarity",
+        (0.01, 0.05, 0.2),
+        "probability that the source's alternatives gave the target's reading",
     ),
     Signal("values_shared", "similarity", (0.01, 0.5, 0.99), "overlap of the two top readings' values"),
     Signal("value_contradicts", "similarity", YES, "the same slot with another value"),

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz, process
 
-from selflearn.detect.columns import TurnColumns
-from selflearn.detect.items import NONE, any_of, goal_values, items_missed, reading_new, value_again
+from selflearn.detect.columns import Heard, TurnColumns
+from selflearn.detect.items import (
+    NONE,
+    any_of,
+    compare_readings,
+    items_missed,
+    reading_new,
+    reading_offered,
+    value_again,
+)
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
-from selflearn.detect.wording import length_ratio, wording_shared
-from selflearn.ragged import Floats, Ints, max_of, offsets_of, products
+from selflearn.detect.wording import length_ratio, shared
+from selflearn.ragged import Floats, Ints, max_of, products
 
 Strings = npt.NDArray[np.object_]
 
 
-_BEST_TEXTS = 5
 _CHANCE_FOUND = 0.6
 """Partial ratio that unrelated strings reach: a value found no better than this is not found."""
 
@@ -33,9 +39,13 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
     """
     items, readings = turns.items, turns.readings
     considered = readings.is_any[source] | readings.is_any[target]
-    wording = wording_shared(turns.gram_profiles, source, target)
-    again = np.where(considered, _item_again(turns, source, target), np.nan)
-    overlap, contradicts, heard = _compare_readings(turns, source, target)
+    wording = shared(turns.gram_profiles, source, target)
+    overlap, contradicts, new, new_offsets = compare_readings(readings, items, source, target)
+    pair, missed, p_target, p_source = items_missed(items, source, target)
+    asked = np.concatenate([source[pair], np.repeat(source, np.diff(new_offsets))])
+    found_missed, found_new = np.split(_found(turns, np.concatenate([missed, new]), asked), [len(missed)])
+    again = any_of(pair, p_target * _support(p_source, found_missed), len(source))
+    again = np.where(considered, again, np.nan)
     columns = {
         "source_confidence": turns.confidence[source],
         "source_unread": turns.unread[source],
@@ -43,13 +53,16 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "source_trouble": turns.trouble[source],
         "source_completed": turns.completed[source],
         "source_interrupted": turns.barge_in[source],
-        "text_similarity": _text_similarity(turns, source, target),
+        "text_similarity": _best_ratio(turns.best_texts, source, target),
+        "sound_similarity": _best_ratio(turns.best_sounds, source, target),
+        "words_shared": shared(turns.word_profiles, source, target),
         "wording_shared": wording,
         "item_again": again,
         "value_again": np.where(considered, value_again(items, source, target), np.nan),
+        "reading_offered": reading_offered(turns.readings, source, target),
         "values_shared": overlap,
         "value_contradicts": contradicts,
-        "value_heard": heard,
+        "value_heard": np.where(readings.top[target] == NONE, np.nan, max_of(found_new, new_offsets, 0.0)),
         "gap": (turns.at[target] - turns.at[source]) / 1e6,
         "distance": distance,
         "prompt_repeated": _prompt_repeated(turns, source, target),
@@ -58,36 +71,34 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "length_ratio": length_ratio(turns.length[source], turns.length[target]),
     }
     signals = np.column_stack([columns[name].astype(np.float64) for name in PAIR_SIGNAL_NAMES])
-    by_words = wording * np.sqrt(reading_new(readings, source, target))
+    by_words = wording * np.sqrt(reading_new(readings, items, source, target))
     said_again = np.where(np.isnan(again), by_words, (by_words + again) / 2)
     return signals, np.clip(turns.heuristic_friction()[source] * said_again, 0.0, 1.0)
 
 
-def _text_similarity(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
-    """Best character ratio of the first `_BEST_TEXTS` x `_BEST_TEXTS` recognised texts."""
-    sizes = np.minimum(_BEST_TEXTS, np.diff(turns.text_offsets))
+def _best_ratio(heard: Heard, source: Ints, target: Ints) -> Floats:
+    """Best character ratio of any two of their strings; NaN where either has none."""
+    sizes = np.diff(heard.offsets)
     left, right, offsets = products(sizes[source], sizes[target])
     counts = np.diff(offsets)
-    left += np.repeat(turns.text_offsets[source], counts)
-    right += np.repeat(turns.text_offsets[target], counts)
-    ratios = _distinct(_ratio, turns.texts, turns.texts, turns.text_codes[left], turns.text_codes[right])
-    return max_of(ratios, offsets, 0.0)
+    left += np.repeat(heard.offsets[source], counts)
+    right += np.repeat(heard.offsets[target], counts)
+    ratios = _distinct(_ratio, heard.strings, heard.strings, heard.codes[left], heard.codes[right])
+    return max_of(ratios, offsets, np.nan)
 
 
-def _item_again(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
-    """Probability that the target says an item that the source said too, yet the source's reading lacks.
+def _support(p_source: Floats, found: Floats) -> Floats:
+    """How surely the source said each item: 1 - (1 - sqrt(p_source)) * (1 - found above chance).
 
-    Its support in the source is 1 - (1 - sqrt(p_source)) * (1 - found): an n-best probability, which is worth more than
-    it says where another reading won, or the value heard in one of the recognised texts.
+    That is by an n-best probability, which is worth more than it says where another reading won, or by the value heard
+    in one of the recognised texts.
     """
-    pair, item, p_target, p_source = items_missed(turns.items, source, target)
-    found = _found(turns, item, source[pair])
-    support = 1 - (1 - np.sqrt(p_source)) * (1 - found)
-    return any_of(pair, p_target * support, len(source))
+    above_chance = np.maximum(0.0, (found - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))
+    return np.asarray(1 - (1 - np.sqrt(p_source)) * (1 - above_chance))
 
 
 def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
-    """How well each item's value is found in the turn's best-fitting text, above chance; 0 of an intent."""
+    """How well each item's value is found in the turn's best-fitting text; 0 of an intent."""
     items = turns.items
     keys, group = np.unique(turn * items.n + item, return_inverse=True)
     of_turn, of_item = np.divmod(keys, items.n)
@@ -95,46 +106,8 @@ def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
     left, right, offsets = products(np.ones(len(keys), dtype=np.int64), n_texts)
     owner = left + np.repeat(np.arange(len(keys)), np.diff(offsets))
     text = turns.text_codes[right + turns.text_offsets[of_turn[owner]]]
-    found = _distinct(partial(_found_in, least=_CHANCE_FOUND), items.strings, turns.texts, of_item[owner], text)
-    best = max_of(found, offsets, 0.0)
-    return np.asarray(np.maximum(0.0, (best - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))[group])
-
-
-def _compare_readings(turns: TurnColumns, source: Ints, target: Ints) -> tuple[Floats, Floats, Floats]:
-    """Of the two top readings: overlap of their values, whether they contradict, and the target's new values' sound.
-
-    The last is how well the best of the new values is found in the source's words.
-    """
-    goals, top = turns.readings.goals, turns.readings.top
-    readings = [*goals, None]
-    reading = np.where(top == NONE, len(goals), top)
-    pairs, group = np.unique(reading[source] * len(readings) + reading[target], return_inverse=True)
-    compared = [_compare_goals(readings[pair // len(readings)], readings[pair % len(readings)]) for pair in pairs]
-    overlap = np.array([found[0] for found in compared], dtype=np.float64)
-    contradicts = np.array([found[1] for found in compared], dtype=np.float64)
-    new = [found[2] for found in compared]
-    codes = {value: code for code, value in enumerate(dict.fromkeys(value for values in new for value in values))}
-    flat = np.array([codes[value] for values in new for value in values], dtype=np.int64)
-    value_offsets = offsets_of([len(values) for values in new])
-    left, right, offsets = products(np.diff(value_offsets)[group], np.diff(turns.text_offsets)[source])
-    counts = np.diff(offsets)
-    value = flat[left + np.repeat(value_offsets[group], counts)]
-    text = turns.text_codes[right + np.repeat(turns.text_offsets[source], counts)]
-    sound = _distinct(_found_in, _strings(codes), turns.texts, value, text)
-    heard = np.where(top[target] == NONE, np.nan, max_of(sound, offsets, 0.0))
-    return overlap[group], contradicts[group], heard
-
-
-@lru_cache(maxsize=100_000)
-def _compare_goals(source: str | None, target: str | None) -> tuple[float, float, tuple[str, ...]]:
-    """Overlap of the values, whether one slot has two values, and the target's values that the source has not."""
-    said, said_then = goal_values(source) if source else (), goal_values(target) if target else ()
-    union = len({*said, *said_then})
-    overlap = len({*said} & {*said_then}) / union if union else np.nan
-    held = dict(said)
-    differ = any(name in held and held[name] != value for name, value in said_then)
-    new = tuple(value for name, value in said_then if held.get(name) != value)
-    return overlap, np.nan if source is None or target is None else float(differ), new
+    found = _distinct(_found_in, items.strings, turns.texts, of_item[owner], text)
+    return np.asarray(max_of(found, offsets, 0.0)[group])
 
 
 def _prompt_repeated(turns: TurnColumns, source: Ints, target: Ints) -> Floats:
@@ -157,25 +130,14 @@ def _ratio(left: Strings, right: Strings) -> Floats:
     return np.asarray(process.cpdist(left, right, scorer=fuzz.ratio, dtype=np.float64) / 100)
 
 
-def _found_in(values: Strings, texts: Strings, least: float = 0.0) -> Floats:
-    """How well each value is found in its text, or matches it as a whole where the text is the shorter of the two.
-
-    What is found less well than `least` counts as not found.
-    """
+def _found_in(values: Strings, texts: Strings) -> Floats:
+    """How well each value is found in its text, or matches it as a whole where the text is the shorter of the two."""
     is_within = _lengths(values) <= _lengths(texts)
     found = np.empty(len(values))
     for scorer, chosen in ((fuzz.partial_ratio, is_within), (fuzz.ratio, ~is_within)):
-        some = values[chosen], texts[chosen]
-        found[chosen] = process.cpdist(*some, scorer=scorer, score_cutoff=100 * least, dtype=np.float64) / 100
+        found[chosen] = process.cpdist(values[chosen], texts[chosen], scorer=scorer, dtype=np.float64) / 100
     return found
 
 
 def _lengths(strings: Strings) -> Ints:
     return np.fromiter(map(len, strings), np.int64, len(strings))
-
-
-def _strings(strings: Iterable[str]) -> Strings:
-    listed = list(strings)
-    found = np.empty(len(listed), dtype=object)
-    found[:] = listed
-    return found

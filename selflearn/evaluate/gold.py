@@ -1,4 +1,4 @@
-"""Scored pairs against a file of gold pairs: over all, by locale and by cause, and what each threshold would give."""
+"""Scored pairs against a file of gold pairs: in all, by locale, class and cause, and what each threshold would give."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from selflearn.detect import PAIR_CLASS_NAMES, pair_classes
 from selflearn.errors import DataError
 from selflearn.evaluate.pairs import PairScores, score_pairs
 
@@ -29,9 +30,10 @@ class PairEvaluation:
     """How well the lake's pairs agree with gold.
 
     Attributes:
-        pairs: the gold pairs with `p_rephrase` (0 where the pair was no candidate) and `locale`.
+        pairs: the gold pairs with `p_rephrase` (0 where the pair was no candidate), `locale` and `pair_class` (None).
         overall: scores of all of them.
         by_locale: of each locale that has pairs of both kinds.
+        by_class: of each class that has pairs of both kinds.
         by_cause: of the positives of each cause among all negatives.
         thresholds: `threshold, n_flagged, precision, recall, f1`.
         n_unknown: gold pairs that are no candidates in the lake.
@@ -40,6 +42,7 @@ class PairEvaluation:
     pairs: pd.DataFrame
     overall: PairScores
     by_locale: Mapping[str, PairScores]
+    by_class: Mapping[str, PairScores]
     by_cause: Mapping[str, PairScores]
     thresholds: pd.DataFrame
     n_unknown: int
@@ -51,7 +54,7 @@ def evaluate_pairs(lake: str, gold: pd.DataFrame) -> PairEvaluation:
     Raises:
         DataError: the lake has no pairs, or gold has none of one kind.
     """
-    columns = [*_KEY, "locale", "p_rephrase"]
+    columns = [*_KEY, "locale", "pattern", "p_rephrase"]
     try:
         found = DeltaTable(f"{lake}/rephrase_pairs").to_pandas(columns=columns)
     except TableNotFoundError:
@@ -59,8 +62,11 @@ def evaluate_pairs(lake: str, gold: pd.DataFrame) -> PairEvaluation:
             f"{lake} has no table rephrase_pairs", "give the lake of a run whose stage detect is done"
         ) from None
     pairs = gold.merge(found, on=_KEY, how="left", validate="one_to_one")
-    n_unknown = int(pairs["p_rephrase"].isna().sum())
+    is_known = pairs["p_rephrase"].notna()
     pairs = pairs.fillna({"p_rephrase": 0.0, "locale": "unknown"})
+    known = pairs[is_known]
+    places = pair_classes(known["pattern"].tolist(), known["p_rephrase"].to_numpy())
+    pairs.loc[is_known, "pair_class"] = np.array(PAIR_CLASS_NAMES, dtype=object)[places]
     is_positive = pairs["is_rephrase"].to_numpy(dtype=bool)
     if is_positive.all() or not is_positive.any():
         raise DataError(
@@ -71,13 +77,14 @@ def evaluate_pairs(lake: str, gold: pd.DataFrame) -> PairEvaluation:
     return PairEvaluation(
         pairs,
         _scores(pairs),
-        {str(name): _scores(rows) for name, rows in pairs.groupby("locale") if rows["is_rephrase"].nunique() == 2},
+        _scores_by(pairs, "locale"),
+        _scores_by(pairs, "pair_class"),
         {
             str(name): _scores(pairs[(causes == name) | ~is_positive])
             for name in sorted(causes[is_positive].dropna().unique())
         },
         _threshold_table(is_positive, pairs["p_rephrase"].to_numpy()),
-        n_unknown,
+        int((~is_known).sum()),
     )
 
 
@@ -110,6 +117,10 @@ def read_gold(file: Path) -> pd.DataFrame:
         )
     kept: list[str] = [*needed, *(["cause"] if "cause" in rows else [])]
     return rows[kept].astype({"is_rephrase": bool})
+
+
+def _scores_by(pairs: pd.DataFrame, column: str) -> dict[str, PairScores]:
+    return {str(name): _scores(rows) for name, rows in pairs.groupby(column) if rows["is_rephrase"].nunique() == 2}
 
 
 def _scores(rows: pd.DataFrame) -> PairScores:

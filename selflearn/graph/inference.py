@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import SOURCES
+from selflearn.graph.people import n_people
 from selflearn.graph.pool import read_candidates
 from selflearn.graph.weights import MAX_ANCHORS, PoolWeights
 from selflearn.graph.window import Window
@@ -73,5 +74,5 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
         "target_utterance",
         F.col("n").alias("n_pairs"),
         F.least("p", F.lit(1.0)).alias("p_rephrase"),
-        F.hll_sketch_estimate("users").alias("n_users"),
+        n_people(F.col("users")).alias("n_users"),
     )

@@ -10,17 +10,19 @@ means none of the candidates says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import LEAST, SOURCES, Candidates, Heard, Prior, Readings, own_candidates, with_messages
+from selflearn.graph.people import count_people
 from selflearn.graph.weights import PoolWeights
 from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.ragged import Floats, Ints
+from selflearn.ragged import Floats, Ints, places
 from selflearn.settings import Graph
 
 _MOST_CERTAIN_PAIR = 0.99
@@ -28,9 +30,19 @@ _COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 
 _CANDIDATE = "goal: string, p_nlu: double, " + ", ".join(f"{source}: double" for source in SOURCES)
-_SAID = "utterance_id string, locale string, context string, text string, n_turns double, friction double, "
-BELIEFS = _SAID + f"users binary, goals array<struct<{_CANDIDATE}, posterior: double, chance: double, is_top: boolean>>"
-POOLED = _SAID + f"n_users bigint, n_pairs double, goals array<struct<{_CANDIDATE}, n_users_behind: bigint>>"
+_SAID = {
+    **dict.fromkeys(("utterance_id", "locale", "context", "text"), "string"),
+    **dict.fromkeys(("n_turns", "friction"), "double"),
+}
+BELIEFS = _SAID | {
+    "users": "array<bigint>",
+    "goals": f"array<struct<{_CANDIDATE}, posterior: double, chance: double, is_top: boolean>>",
+}
+POOLED = _SAID | {
+    "n_users": "bigint",
+    "n_pairs": "double",
+    "goals": f"array<struct<{_CANDIDATE}, n_users_behind: bigint>>",
+}
 
 _Pass = Callable[[pa.RecordBatch], dict[str, pa.Array]]
 
@@ -56,7 +68,7 @@ def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, pr
         is_top = (rank == 1) & (own.goal != OTHER_GOAL)
         return {"n_turns": n_turns, "goals": _lists(own, posterior=posterior, chance=chance, is_top=is_top)}
 
-    return utterances.mapInArrow(_by_batch(beliefs, BELIEFS), BELIEFS)
+    return _by_batch(utterances, beliefs, BELIEFS)
 
 
 def pool_evidence(beliefs: DataFrame, edges: DataFrame, settings: Graph, prior: Prior) -> DataFrame:
@@ -67,33 +79,26 @@ def pool_evidence(beliefs: DataFrame, edges: DataFrame, settings: Graph, prior: 
     """
 
     def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        heard, locale = batch.column("heard"), batch.column("locale").to_pylist()
-        goal, gain, behind = _fields(heard, "goal", "gain", "n_users_behind")
-        messages = Heard(_offsets(heard), goal, _numbers(gain), _numbers(behind))
+        heard, users, locale = batch.column("heard"), batch.column("users"), batch.column("locale").to_pylist()
+        goal, gain, senders = _fields(heard, "goal", "gain", "users")
+        messages = Heard(_offsets(heard), goal, _numbers(gain), _n_behind(heard, users, senders))
         n_rephrases = _numbers(batch.column("n_rephrases"))
         own = read_candidates(batch)
         found = with_messages(own, messages, n_rephrases, locale, prior, settings.max_candidate_goals)
-        n_users = _numbers(batch.column("n_users"))[found.utterance]
-        n_behind = np.where(np.isnan(found.n_users_behind), n_users, found.n_users_behind)
-        return {"goals": _lists(found, n_users_behind=n_behind.astype(np.int64))}
+        n_users = count_people(_rows(users), users.flatten().to_numpy(), len(batch))
+        n_behind = np.where(np.isnan(found.n_users_behind), n_users[found.utterance], found.n_users_behind)
+        goals = _lists(found, n_users_behind=n_behind.astype(np.int64))
+        return {"goals": goals, "n_users": pa.array(n_users)}
 
-    behind = F.transform(
-        F.coalesce("heard", F.array()),
-        lambda said: F.struct(
-            said["goal"].alias("goal"),
-            said["gain"].alias("gain"),
-            F.hll_sketch_estimate(F.hll_union(F.col("users"), said["users"])).alias("n_users_behind"),
-        ),
-    )
+    nobody = F.array().cast("array<struct<goal: string, gain: double, users: array<bigint>>>")
     linked = beliefs.join(_heard(edges, beliefs), "utterance_id", "left").withColumns(
         {
-            "n_users": F.hll_sketch_estimate("users"),
             "n_pairs": F.coalesce("n_pairs", F.lit(0.0)),
             "n_rephrases": F.coalesce("n_rephrases", F.lit(0.0)),
-            "heard": behind,
+            "heard": F.coalesce("heard", nobody),
         }
     )
-    return linked.drop("users").mapInArrow(_by_batch(pooled, POOLED), POOLED)
+    return _by_batch(linked, pooled, POOLED)
 
 
 def read_candidates(batch: pa.RecordBatch) -> Candidates:
@@ -129,6 +134,7 @@ def _heard(edges: DataFrame, beliefs: DataFrame) -> DataFrame:
         .join(sender, "from_id")
         .select("utterance_id", "n", "p", "users", F.inline("goals"))
         .where(is_link | (F.col("posterior") > LEAST))
+        .withColumn("users", F.when(F.col("is_top"), F.col("users")))
         # One shuffle for both sums.
         .repartition("utterance_id")
         .groupBy("utterance_id", "goal")
@@ -136,7 +142,7 @@ def _heard(edges: DataFrame, beliefs: DataFrame) -> DataFrame:
             F.sum("n").alias("n"),
             F.sum(F.col("n") * F.col("p")).alias("n_rephrases"),
             F.sum(gain).alias("gain"),
-            F.when(F.bool_or("is_top"), F.hll_union_agg(F.when(F.col("is_top"), F.col("users")))).alias("users"),
+            F.when(F.bool_or("is_top"), F.flatten(F.collect_list("users"))).alias("users"),
         )
     )
     return messages.groupBy("utterance_id").agg(
@@ -146,16 +152,26 @@ def _heard(edges: DataFrame, beliefs: DataFrame) -> DataFrame:
     )
 
 
-def _by_batch(step: _Pass, schema: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for `mapInArrow`: columns that the step does not make are the batch's own."""
-    names = [field.split()[0] for field in schema.partition("array<")[0].split(", ")]
+def _n_behind(heard: pa.ListArray, users: pa.ListArray, senders: pa.ListArray) -> Floats:
+    """People who said each message's utterance or sent it, NaN where nobody did who most probably means its goal."""
+    of_message, place = places(_offsets(users), _rows(heard))
+    own = users.flatten().to_numpy()[of_message]
+    sent = senders.flatten().to_numpy()
+    message = np.concatenate([np.repeat(np.arange(len(senders)), np.diff(place)), _rows(senders)])
+    counts = count_people(message, np.concatenate([own, sent]), len(senders)).astype(np.float64)
+    return np.where(senders.is_valid(), counts, np.nan)
+
+
+def _by_batch(rows: DataFrame, step: _Pass, schema: Mapping[str, str]) -> DataFrame:
+    """Rows of the schema, batch by batch: columns that the step does not make are the batch's own."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             made = step(batch)
-            yield pa.RecordBatch.from_arrays([made[n] if n in made else batch.column(n) for n in names], names)
+            columns = [made[name] if name in made else batch.column(name) for name in schema]
+            yield pa.RecordBatch.from_arrays(columns, list(schema))
 
-    return run
+    return rows.mapInArrow(run, ", ".join(f"{name} {kind}" for name, kind in schema.items()))
 
 
 def _lists(candidates: Candidates, **more: np.ndarray) -> pa.ListArray:
@@ -173,6 +189,12 @@ def _lists(candidates: Candidates, **more: np.ndarray) -> pa.ListArray:
 def _offsets(lists: pa.ListArray) -> Ints:
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return np.asarray(offsets - offsets[0])
+
+
+def _rows(lists: pa.ListArray) -> Ints:
+    """The row of each element of all lists."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    return np.repeat(np.arange(len(lists)), counts)
 
 
 def _fields(lists: pa.ListArray, *names: str) -> list[pa.Array]:

@@ -10,6 +10,7 @@ from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import LEAST, OTHER_PRIOR, Prior
+from selflearn.graph.people import merged
 from selflearn.settings import Graph
 
 
@@ -59,7 +60,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.min("text").alias("text"),
             F.sum(_of_utterance("n")).alias("n"),
             (F.sum(_of_utterance("friction_sum")) / F.sum(_of_utterance("n"))).alias("friction"),
-            F.hll_union_agg("users").alias("users"),
+            merged(F.col("users")).alias("users"),
             F.collect_list(F.when(F.col("kind") == "reading", reading)).alias("readings"),
         )
     )
@@ -69,7 +70,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         .agg(
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),
-            F.hll_union_agg("users").alias("users"),
+            merged(F.col("users")).alias("users"),
         )
     )
     readings = weighted.where("kind = 'reading'").select("locale", F.col("target").alias("goal"), "p_sum")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql.types import ArrayType, BinaryType, MapType
+from pyspark.sql.types import ArrayType, MapType
 
 from selflearn.lakehouse.schema import (
     BOOLEAN,
@@ -134,6 +134,7 @@ TURN_OUTCOMES = Table(
     columns(
         required("turn_date", DATE),
         required("turn_id", STRING),
+        required("user_id", STRING),
         required("utterance_id", STRING),
         required("p_friction", DOUBLE),
         required("outcome_log_odds", DOUBLE),
@@ -158,7 +159,7 @@ EVIDENCE = Table(
         required("friction_sum", DOUBLE),
         required("n_outcomes", DOUBLE),
         required("outcome_sum", DOUBLE),
-        optional("users", BinaryType()),
+        optional("users", ArrayType(LONG)),
     ),
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),

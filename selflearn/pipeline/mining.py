@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from selflearn.detect import (
     learn_daily,
-    read_pair_model,
+    read_pinned,
     rephrase_pairs,
     sample_sessions,
     score_turns,
@@ -52,7 +52,7 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     days = with_changed_day_before(context, "detect", "ingest", days)
     turns = lake.read(tables.TURNS, turn_date=days)
     n_turns = _count_turns(context, turns)
-    pinned = read_pair_model(settings.model) if settings.model else None
+    pinned = read_pinned(settings.model) if settings.model else None
     learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, pinned)
     _check_forecast(context, sum(n * learnt.pairs_per_turn[day] for day, n in n_turns.items()))
     for table, rows in ((tables.LEVEL_PATTERNS, learnt.patterns), (tables.DETECTORS, learnt.models)):

@@ -2,14 +2,17 @@
 
 from selflearn.report.evaluation import plot_evaluation, score_table, threshold_table
 from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
+from selflearn.report.model import model_table, read_pair_model
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
 
 __all__ = [
     "explain_pair",
     "explanation_table",
     "mined_table",
+    "model_table",
     "plot_evaluation",
     "plot_waterfall",
+    "read_pair_model",
     "sample_labels_table",
     "score_table",
     "stage_line",

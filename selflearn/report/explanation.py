@@ -17,9 +17,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from rich.table import Table
 
-from selflearn.detect import PAIR_SIGNALS, LevelModel, read_pair_model
+from selflearn.detect import PAIR_CLASSES, PAIR_SIGNALS, LevelModel, pair_classes, read_pinned
 from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.explanation import Step, explain, supervised_step
+from selflearn.detect.pair_classes import PairClass
 from selflearn.detect.supervised import SupervisedModel
 from selflearn.errors import DataError
 from selflearn.report.chart import new_figure
@@ -30,10 +31,11 @@ _SHOWN_WEIGHT = 0.005
 
 @dataclass(frozen=True)
 class PairExplanation:
-    """What two turns say, and the steps to the probability that the second says the first again."""
+    """What two turns say, their class, and the steps to the probability that the second says the first again."""
 
     source_text: str
     target_text: str
+    pair_class: PairClass
     steps: Sequence[Step]
 
     @property
@@ -67,7 +69,8 @@ def explain_pair(lake: str, source: str, target: str, settings: Detect | None = 
     if isinstance(model, SupervisedModel):
         steps.append(supervised_step(steps[-1].total, float(model.pair_log_odds(compared)[place])))
     texts = turns["normalised_text"].to_pylist()
-    return PairExplanation(texts[ids.index(source)], texts[ids.index(target)], steps)
+    of_class = pair_classes([pairs[0]["pattern"]], np.array([pairs[0]["p_rephrase"]]))[0]
+    return PairExplanation(texts[ids.index(source)], texts[ids.index(target)], PAIR_CLASSES[of_class], steps)
 
 
 def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | SupervisedModel:
@@ -75,7 +78,7 @@ def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | S
     fields = json.loads(record)
     if "sha256" not in fields:
         return LevelModel.from_json(record)
-    pinned = read_pair_model(settings.model) if settings and settings.model else None
+    pinned = read_pinned(settings.model) if settings and settings.model else None
     if not isinstance(pinned, SupervisedModel) or pinned.sha256 != fields["sha256"]:
         raise DataError(
             f"the pairs of {day} were scored by the pinned model with sha256 {fields['sha256'][:12]}",
@@ -87,7 +90,8 @@ def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | S
 def explanation_table(explanation: PairExplanation) -> Table:
     """Each step with its value, level, weight and the probability so far."""
     title = f"{explanation.source_text!r} -> {explanation.target_text!r}: p_rephrase {explanation.p_rephrase:.3f}"
-    table = Table(title=title, title_justify="left", box=None)
+    of_class = f"{explanation.pair_class.name}: {explanation.pair_class.meaning}"
+    table = Table(title=f"{title}\n{of_class}", title_justify="left", box=None)
     for name in ("signal", "value", "level", "weight", "total", "p so far"):
         table.add_column(name, justify="left" if name == "signal" else "right", no_wrap=True)
     table.add_column("meaning", style="dim", overflow="fold")
@@ -141,7 +145,6 @@ def _observed(turns: pa.Table) -> pa.Table:
         "texts": listed("text_alternatives", "text", pa.string()),
         "goals": listed("nlu_alternatives", "goal", pa.string()),
         "goal_scores": listed("nlu_alternatives", "score", pa.float64()),
-        "fallback": no("fallback"),
         "failed": pc.or_(no("error"), no("cancelled")),
     }
     for name, column in made.items():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from datetime import date
 
+import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
 from rich.table import Table
 from rich.text import Text
 
+from selflearn.detect import PAIR_CLASS_NAMES, PROBABLE, pair_classes
 from selflearn.lakehouse.manifest import Manifest
-
-_PROBABLE = 0.5
 
 
 def stage_line(manifest: Manifest, skipped: bool) -> Text:
@@ -26,7 +26,8 @@ def mined_table(lake: str, days: list[date]) -> Table:
     """Counts over the days mined and the newest learning run."""
     turns = _read(lake, "turns", ["turn_date", "user_id", "session_id", "utterance_id", "locale"], days)
     bad = _read(lake, "quarantine", ["turn_date", "reason"], days)
-    pairs = _read(lake, "rephrase_pairs", ["turn_date", "p_rephrase"], days)
+    pairs = _read(lake, "rephrase_pairs", ["turn_date", "pattern", "p_rephrase"], days)
+    is_rephrase = pairs["p_rephrase"] >= PROBABLE
     outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_friction"], days)
     labels = read_labels(lake, max(days))
     table = Table(title="What was mined", title_justify="left", show_header=False, box=None)
@@ -44,9 +45,14 @@ def mined_table(lake: str, days: list[date]) -> Table:
         ("distinct utterances", turns["utterance_id"].nunique(), f"in {turns['locale'].nunique()} locales"),
         ("expected failures", round(outcomes["p_friction"].sum()), "sum of p_friction over the turns"),
         (
-            "candidate pairs",
-            len(pairs),
-            f"{(pairs['p_rephrase'] >= _PROBABLE).sum():,} with p_rephrase of .5 or more",
+            "rephrase pairs",
+            int(is_rephrase.sum()),
+            f"p_rephrase of {PROBABLE} or more: {_class_counts(pairs[is_rephrase])}",
+        ),
+        (
+            "other pairs",
+            int((~is_rephrase).sum()),
+            _class_counts(pairs[~is_rephrase]),
         ),
         (
             "weak labels",
@@ -93,6 +99,13 @@ def readable_goal(goal: str) -> str:
 def read_labels(lake: str, as_of: date) -> pd.DataFrame:
     """Weak labels as of a day."""
     return _table(lake, "weak_labels").to_pandas(filters=[("as_of", "=", as_of)])
+
+
+def _class_counts(pairs: pd.DataFrame) -> str:
+    """How many pairs are of each class: `rephrase 9, repeat 4`."""
+    places = pair_classes(pairs["pattern"].tolist(), pairs["p_rephrase"].to_numpy())
+    counts = pd.Series(np.array(PAIR_CLASS_NAMES)[places]).value_counts()
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
 def _read(lake: str, name: str, columns: list[str], days: list[date]) -> pd.DataFrame:

@@ -2,5 +2,6 @@
 
 from selflearn.simulate.simulation import SimulationSummary, simulate
 from selflearn.simulate.truth import TruthRow, read_truth
+from selflearn.simulate.world import known_locales
 
-__all__ = ["SimulationSummary", "TruthRow", "read_truth", "simulate"]
+__all__ = ["SimulationSummary", "TruthRow", "known_locales", "read_truth", "simulate"]

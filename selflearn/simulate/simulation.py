@@ -60,6 +60,7 @@ class SimulationSummary:
 
 class _Task(NamedTuple):
     seed: int
+    locales: tuple[str, ...] | None
     day: date
     chunk: int
     n_chunks: int
@@ -77,30 +78,41 @@ class _Chunk(NamedTuple):
 
 
 def simulate(
-    out: Path, *, n_turns: int, days: int, start: date, seed: int, workers: int | None = None
+    out: Path,
+    *,
+    n_turns: int,
+    days: int,
+    start: date,
+    seed: int,
+    locales: Sequence[str] | None = None,
+    workers: int | None = None,
 ) -> SimulationSummary:
     """Write the logs, the launch set and the ground truth of ``days`` days from ``start`` on.
 
     ``out/logs`` and ``out/truth`` get one ``YYYY-MM-DD.jsonl`` per day, ``out/launch.jsonl`` the sentences
     that the assistant was trained on. Exactly ``n_turns`` turns are written, each in the file of its own day.
-    The same arguments give the same bytes, whatever ``workers`` (processes; default: one per core).
+    People speak ``locales`` (default: six of ``known_locales()``). The same arguments give the same bytes,
+    whatever ``workers`` (processes; default: one per core).
 
     Raises:
         SettingsError: an argument is out of range, or ``out`` is not an empty or new folder.
     """
     _check(out, n_turns, days, start, workers)
+    spoken = None if locales is None else tuple(locales)
+    load_world(spoken)
     logs, truth, launch = out / "logs", out / "truth", out / "launch.jsonl"
     for folder in (logs, truth):
         folder.mkdir(parents=True)
         for offset in range(days):
             _file_of(folder, start + timedelta(offset)).touch()
-    sentences = [encode(row) for assistant in _assistants(seed).values() for row in assistant.launch_set()]
+    sentences = [encode(row) for assistant in _assistants(seed, spoken).values() for row in assistant.launch_set()]
     launch.write_bytes(_joined(sentences))
 
     n_users = max(_MIN_USERS, n_turns // _TURNS_PER_USER)
+    tasks = list(_tasks(n_turns, days, start, seed, spoken, n_users))
     is_active = bytearray(n_users)
     counts: Counter[str] = Counter()
-    for chunk in _made(list(_tasks(n_turns, days, start, seed, n_users)), workers or os.cpu_count() or 1):
+    for chunk in _made(tasks, workers or os.cpu_count() or 1):
         for day, texts in chunk.lines.items():
             for folder, text in zip((logs, truth), texts, strict=True):
                 with _file_of(folder, day).open("ab") as file:
@@ -138,7 +150,9 @@ def _file_of(folder: Path, day: date) -> Path:
     return folder / f"{day.isoformat()}.jsonl"
 
 
-def _tasks(n_turns: int, days: int, start: date, seed: int, n_users: int) -> Iterator[_Task]:
+def _tasks(
+    n_turns: int, days: int, start: date, seed: int, locales: tuple[str, ...] | None, n_users: int
+) -> Iterator[_Task]:
     """Divide turns over days by weekday and over equal chunks, exactly."""
     dates = [start + timedelta(offset) for offset in range(days)]
     ends = list(accumulate(_WEEKDAYS[day.weekday()] for day in dates))
@@ -149,7 +163,7 @@ def _tasks(n_turns: int, days: int, start: date, seed: int, n_users: int) -> Ite
         n_chunks = -(-of_day // _CHUNK_TURNS)
         for chunk in range(n_chunks):
             size = of_day * (chunk + 1) // n_chunks - of_day * chunk // n_chunks
-            yield _Task(seed, day, chunk, n_chunks, size, n_users, day == dates[-1])
+            yield _Task(seed, locales, day, chunk, n_chunks, size, n_users, day == dates[-1])
 
 
 def _made(tasks: Sequence[_Task], workers: int) -> Iterator[_Chunk]:
@@ -170,16 +184,16 @@ def _made(tasks: Sequence[_Task], workers: int) -> Iterator[_Chunk]:
 
 
 @lru_cache(maxsize=1)
-def _assistants(seed: int) -> dict[str, Assistant]:
-    world = load_world()
+def _assistants(seed: int, locales: tuple[str, ...] | None) -> dict[str, Assistant]:
+    world = load_world(locales)
     return {locale: Assistant(world, book, seed) for locale, book in world.phrasebooks.items()}
 
 
 def _make_chunk(task: _Task) -> _Chunk:
     """Hold conversations until the chunk's turns are said. Nobody talks twice at a time."""
     rng = Random(f"{task.seed}/{task.day.isoformat()}/{task.chunk}")
-    world = load_world()
-    assistants = _assistants(task.seed)
+    world = load_world(task.locales)
+    assistants = _assistants(task.seed, task.locales)
     rows: list[tuple[int, str, str]] = []
     free_at: dict[int, int] = {}
     counts: Counter[str] = Counter(turns=task.n_turns)

@@ -15,7 +15,7 @@ from importlib.resources import files
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from selflearn.errors import DataError
+from selflearn.errors import DataError, SettingsError
 
 CANCEL = "cancel"
 PLAIN = ("", "")
@@ -149,7 +149,7 @@ class Phrasebook:
 
 @dataclass(frozen=True)
 class World:
-    """All intents by name, all phrasebooks by locale, and the relative number of people who speak each."""
+    """All intents by name, the phrasebooks by locale, and the relative number of people who speak each."""
 
     intents: Mapping[str, Intent]
     phrasebooks: Mapping[str, Phrasebook]
@@ -170,19 +170,34 @@ class World:
         return self._wheel[(person + person // len(self._wheel)) % len(self._wheel)]
 
 
+def known_locales() -> tuple[str, ...]:
+    """Every locale that has wordings."""
+    return tuple(_read("goals")["locales"])
+
+
 @cache
-def load_world() -> World:
-    """Read the packaged wordings.
+def load_world(locales: tuple[str, ...] | None = None) -> World:
+    """Read the packaged wordings of the locales, or of the usual ones.
 
     Raises:
+        SettingsError: no locale is named, one is named twice, or one has no wordings.
         DataError: a wording names an unknown slot or intent, or a list is too short.
     """
     raw = _read("goals")
+    chosen = raw["usual_locales"] if locales is None else locales
+    unknown = sorted(set(chosen) - set(raw["locales"]))
+    if unknown:
+        raise SettingsError(
+            f"Nobody speaks {', '.join(unknown)} here.", f"Choose from {', '.join(sorted(raw['locales']))}."
+        )
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise SettingsError(f"The locales are {', '.join(chosen) or 'none'}.", "Name at least one, and each once.")
     intents = {name: _intent(name, entry) for name, entry in raw["intents"].items()}
-    books = {locale: _phrasebook(locale, _read(locale), intents) for locale in raw["locales"]}
-    return World(intents, books, raw["locales"])
+    books = {locale: _phrasebook(locale, _read(locale), intents) for locale in chosen}
+    return World(intents, books, {locale: raw["locales"][locale] for locale in chosen})
 
 
+@cache
 def _read(name: str) -> dict[str, Any]:
     path = files("selflearn.simulate").joinpath("wordings", f"{name}.json")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

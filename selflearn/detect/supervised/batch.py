@@ -12,7 +12,7 @@ from scipy import sparse
 
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.items import NONE, Bools, Item, goal_items
-from selflearn.detect.wording import gram_counts
+from selflearn.detect.wording import characters_of, gram_counts
 from selflearn.ragged import Floats, Ints, offsets_of, places
 
 BEYOND = -1
@@ -106,7 +106,7 @@ def batch_of(compared: Comparison) -> Batch:
 
 def presence(texts: list[str]) -> sparse.csr_array:
     """Which n-grams each text has, shape (texts, buckets)."""
-    return sparse.csr_array(gram_counts(texts) > 0).astype(np.float64)
+    return sparse.csr_array(gram_counts(characters_of(texts)) > 0).astype(np.float64)
 
 
 def unit(rows: sparse.csr_array) -> sparse.csr_array:

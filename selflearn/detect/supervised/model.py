@@ -97,9 +97,15 @@ class SupervisedModel:
         return json.dumps(fields)
 
     def record(self) -> str:
-        """What a table keeps of the model: enough to say which file it was."""
-        provenance = dict(self.provenance)
-        return json.dumps({"format": FORMAT, "version": VERSION, "sha256": self.sha256, "provenance": provenance})
+        """What a table keeps of the model: which file it was, and the label-free model in it."""
+        fields = {
+            "format": FORMAT,
+            "version": VERSION,
+            "sha256": self.sha256,
+            "provenance": dict(self.provenance),
+            "label_free": self.label_free.to_json(),
+        }
+        return json.dumps(fields)
 
     @cached_property
     def sha256(self) -> str:
