@@ -1,4 +1,4 @@
-"""Rephrase detection and weak labels on real phone calls: `--train DIR --test DIR --out DIR`.
+"""Rephrase detection, friction and weak labels on real phone calls: `--train DIR --test DIR --out DIR`.
 
 DIR holds `dstc2_turns.jsonl.gz` and `dstc2_pairs.jsonl.gz`. The train folder is mined from raw log to weak labels,
 and the detector fitted on it scores the pairs of the test folder. Mining reads `obs` alone; gold is read by the
@@ -26,7 +26,7 @@ from deltalake import DeltaTable
 from common import print_figures, write_scores
 from dstc2_gold import POSITIVE, detect_cross_fitted, fit_to_gold, read_gold_pairs
 from dstc2_log import items_of_goal, read_rows, turn_id, write_log
-from selflearn.evaluate import score_labels, score_pairs
+from selflearn.evaluate import score_friction, score_labels, score_pairs
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import LEARNING, MINING, STAGES, Stage, day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration
@@ -78,6 +78,7 @@ def main() -> None:
     labels.to_parquet(given.out / "labels.parquet", index=False)
     figures = {
         "pairs": pair_figures(given.test, pairs),
+        "friction": friction_figures(given.test, scored),
         "labels": label_figures(given.train, labels),
         "gold": given.gold,
         "seconds": time.perf_counter() - started,
@@ -163,6 +164,18 @@ def pair_figures(folder: Path, pairs: pd.DataFrame) -> dict[str, Any]:
         name: asdict(score_pairs((rows["label"] == POSITIVE).to_numpy(), rows["p_rephrase"].to_numpy()))
         for name, rows in (("clean", clean), ("all", joined))
     }
+
+
+def friction_figures(folder: Path, lake: Path) -> dict[str, Any]:
+    """Scores of the folder's turns; one failed where the live reading is not what was meant."""
+    outcomes = DeltaTable(lake / "turn_outcomes").to_pandas().set_index("turn_id")
+    gold = [
+        (turn_id(row["session_id"], row["turn"]), row["gold"], row["obs"]["nlu_items"])
+        for row in read_rows(folder, "dstc2_turns")
+    ]
+    failed = np.array([sorted(meant["items"]) != sorted(live) for _, meant, live in gold], dtype=bool)
+    misheard = np.array([not meant["asr_ok"] for _, meant, _ in gold], dtype=bool)
+    return asdict(score_friction(outcomes.loc[[key for key, _, _ in gold]], failed, misheard))
 
 
 def label_figures(folder: Path, labels: pd.DataFrame) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 import selflearn.detect
-from selflearn.detect import FRICTION_SIGNALS, PAIR_SIGNALS, LevelModel
+from selflearn.detect import FOLLOW_UP_SIGNALS, PAIR_SIGNALS, FrictionModel, LevelModel
+from selflearn.detect.additive import AdditiveModel
+from selflearn.detect.friction import Seeding
 from selflearn.detect.signals import Signal
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES, day_range, run_stage
@@ -30,8 +32,11 @@ def main() -> None:
     """Simulate, detect, and write `shipped_*.json` into the package."""
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     folder = Path(selflearn.detect.__file__).parent
-    for name, signals in (("pair", PAIR_SIGNALS), ("friction", FRICTION_SIGNALS)):
-        (folder / f"shipped_{name}.json").write_text(uninformed(name, signals).to_json(), encoding="utf-8")
+    for name, nothing in (
+        ("pair", uninformed_pair(PAIR_SIGNALS)),
+        ("friction", uninformed_friction(FOLLOW_UP_SIGNALS)),
+    ):
+        (folder / f"shipped_{name}.json").write_text(nothing.to_json(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as work:
         simulate(Path(work) / "sample", n_turns=_TURNS, days=_DAYS, start=_START, seed=_SEED)
         settings = Settings(lake=f"{work}/lake", source=Source(path=f"{work}/sample/logs/{{date}}.jsonl"))
@@ -43,17 +48,31 @@ def main() -> None:
     newest = models[models["turn_date"] == max(days)].set_index("model")["content"]
     for name in ("pair", "friction"):
         content = json.loads(newest[name], parse_float=lambda text: round(float(text), _DIGITS))
+        # Another assistant has other intents, contexts and words.
+        content |= {"path_trouble": {}, "left_unread": {}} if name == "friction" else {}
         (folder / f"shipped_{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        model = LevelModel.from_json(json.dumps(content))
-        for signal, weights in zip(model.signals, model.weights(), strict=True):
-            print(f"{name:9} {signal:22} {' '.join(f'{weight:+.2f}' for weight in weights[1:])}")
+    pair, friction = LevelModel.from_json(newest["pair"]), FrictionModel.from_json(newest["friction"])
+    for name, signals, rows in (
+        ("pair", pair.signals, pair.weights()),
+        ("friction", friction.weights.signals, friction.weights.weights),
+    ):
+        for signal, weights in zip(signals, rows, strict=True):
+            print(f"{name:9} {signal:22} {' '.join(f'{weight:+.2f}' for weight in weights)}")
+    print(f"{friction.seeding}, base {friction.base:+.2f}")
 
 
-def uninformed(name: str, signals: tuple[Signal, ...]) -> LevelModel:
+def uninformed_friction(signals: tuple[Signal, ...]) -> FrictionModel:
+    """A model in which no level weighs anything."""
+    rows = tuple((0.0,) * signal.n_levels for signal in signals)
+    weights = AdditiveModel(tuple(signal.name for signal in signals), rows, 0.0)
+    return FrictionModel(Seeding(0.25, 0.02), weights, 0.0, {}, {}, 0.0)
+
+
+def uninformed_pair(signals: tuple[Signal, ...]) -> LevelModel:
     """A model in which no level weighs anything."""
     even = tuple((0.0, *[1 / (signal.n_levels - 1)] * (signal.n_levels - 1)) for signal in signals)
     return LevelModel(
-        name=name,
+        name="pair",
         signals=tuple(signal.name for signal in signals),
         match=even,
         unmatch=even,

@@ -22,6 +22,7 @@ Row = dict[str, Any]
 COLUMNS = {
     "session_id": pa.string(),
     "turn_index": pa.int32(),
+    "utterance_id": pa.string(),
     "at": pa.int64(),
     "context": pa.string(),
     "prompt": pa.string(),
@@ -265,20 +266,6 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
     by_words = wording * math.sqrt(reading_new(source, target))
     said_again = (by_words + signals["item_again"]) / 2 if any_reading else by_words
     return signals, min(1.0, max(0.0, friction(source) * said_again))
-
-
-def friction_of_turn(turn: Row, after: list[tuple[float, dict[str, float]]]) -> tuple[list[float], float]:
-    """Friction signals of a turn, NaN where missing, and the seed; `after` holds its pairs, nearest first."""
-    again = max((p for p, _ in after), default=0.0)
-    following = [signals["prompt_repeated"] for _, signals in after if signals["distance"] == 1]
-    signals = [
-        _known(turn["nlu_score"]), float(is_unread(turn)), _known(turn["asr_score"]), float(turn["failed"]),
-        _known(turn["completed"]), _known(turn["feedback"]), again, _known(turn["barge_in"]),
-        *(following or [math.nan]), float(bool(after)),
-    ]  # fmt: skip
-    seed = doubt(turn) * (again + (1 - again) / 4)
-    went_wrong = is_unread(turn) or is_trouble(turn) or turn["completed"] is False
-    return signals, max(seed, 0.9) if went_wrong else seed
 
 
 def _known(value: float | bool | None) -> float:

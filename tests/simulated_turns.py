@@ -49,6 +49,7 @@ def simulated(folder: Path, n_turns: int, seed: int) -> tuple[pa.Table, pd.DataF
 def _observed(row: Row) -> dict[str, Any]:
     return row | {
         "at": int(datetime.fromisoformat(row["ts"]).timestamp() * 1e6),
+        "utterance_id": row["text"].casefold(),
         "normalised_text": row["text"].casefold(),
         "texts": [heard["text"] for heard in row["text_alternatives"] or ()],
         "goal": goal_of(row),

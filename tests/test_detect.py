@@ -15,11 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.special import expit
 
-from plain_pairs import Row, compare, friction_of_turn
+from plain_friction import Pair, outcome
+from plain_pairs import Row, compare
 from selflearn.detect import (
-    FRICTION_SIGNALS,
+    FOLLOW_UP_SIGNALS,
     PAIR_SIGNALS,
     Detector,
+    FrictionModel,
     LevelModel,
     detection,
     rephrase_pairs,
@@ -27,6 +29,8 @@ from selflearn.detect import (
     score_turns,
     turn_outcomes,
 )
+from selflearn.detect.additive import AdditiveModel
+from selflearn.detect.friction import Seeding
 from selflearn.detect.signals import levels
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
@@ -40,7 +44,6 @@ GOALS = [
 TEXTS = ["weather in paris", "whether in paris", "traffic berlin", "東京の天気", "حالة الطقس", "no"]
 SETTINGS = Detect(max_turns=3, max_gap_minutes=2, max_turns_per_session=9)
 
-HAPPENED = [k for k, signal in enumerate(FRICTION_SIGNALS) if signal.group == "outcome"]
 FLAGS = ("fallback", "error", "cancelled", "completed", "barge_in")
 
 
@@ -58,7 +61,7 @@ def a_turn(rng: Random, session: str, index: int, at: float) -> Row:
         "context": rng.choice(["", "city?"]),
         "text": "as it was typed",
         "normalised_text": rng.choice(TEXTS),
-        "utterance_id": "x",
+        "utterance_id": rng.choice(["x", "y"]),
         "text_alternatives": rng.choice([None, [(text, rng.choice([None, -1.0, -2.5])) for text in heard]]),
         "asr_score": rng.choice([None, rng.random()]),
         "goal": rng.choice([None, *goals[:1]]),
@@ -138,17 +141,26 @@ def compared(rows: list[Row], settings: Detect) -> dict[tuple[str, str], tuple[d
     return pairs
 
 
-def a_model(name: str, seed: int) -> LevelModel:
+def pair_model(seed: int) -> LevelModel:
     rng = np.random.default_rng(seed)
-    signals = PAIR_SIGNALS if name == "pair" else FRICTION_SIGNALS
     match, unmatch = (
-        tuple((0.0, *map(float, rng.dirichlet(np.ones(signal.n_levels - 1)))) for signal in signals) for _ in range(2)
+        tuple((0.0, *map(float, rng.dirichlet(np.ones(signal.n_levels - 1)))) for signal in PAIR_SIGNALS)
+        for _ in range(2)
     )
-    reliance = tuple(map(float, rng.uniform(0.2, 1, len(signals))))
-    return LevelModel(name, tuple(s.name for s in signals), match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
+    reliance = tuple(map(float, rng.uniform(0.2, 1, len(PAIR_SIGNALS))))
+    names = tuple(signal.name for signal in PAIR_SIGNALS)
+    return LevelModel("pair", names, match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
 
 
-DETECTORS = {day: Detector(a_model("pair", k), a_model("friction", k + 5)) for k, day in enumerate(DAYS)}
+def friction_model(seed: int) -> FrictionModel:
+    rng = np.random.default_rng(seed)
+    rows = tuple(tuple(map(float, rng.normal(0, 0.5, signal.n_levels))) for signal in FOLLOW_UP_SIGNALS)
+    weights = AdditiveModel(tuple(signal.name for signal in FOLLOW_UP_SIGNALS), rows, -1.0)
+    path_trouble = {'["weather", "city?", ""]': 2.0, '[null, "", null]': 0.5}
+    return FrictionModel(Seeding(0.2 + 0.1 * seed, 0.03), weights, -1.5, path_trouble, {"x": 0.6}, 1e4)
+
+
+DETECTORS = {day: Detector(pair_model(k), friction_model(k)) for k, day in enumerate(DAYS)}
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -166,24 +178,21 @@ def test_scores_of_turns_and_pairs_equal_plain_loops(turns: DataFrame, rows: lis
 
     after, cuts = defaultdict(list), {}
     by_id = {row["turn_id"]: row for row in rows}
+    most = SETTINGS.max_turns_per_session
     for (source, target), (signals, seed) in expected.items():
         cuts[source, target] = levels(np.array([list(signals.values())]), PAIR_SIGNALS)
         model = DETECTORS[by_id[source]["turn_date"]].pair
         p = expit(model.log_odds(cuts[source, target], np.array([seed]))[0])
-        after[source].append((float(p), signals))
+        after[source].append(Pair(by_id[target]["turn_index"] % most, signals, float(p)))
         assert pairs[source, target]["p_rephrase"] == pytest.approx(p, abs=1e-9)
-    for row in rows:
-        model = DETECTORS[row["turn_date"]].friction
-        signals, seed = friction_of_turn(prepared(row), after[row["turn_id"]])
-        cut = levels(np.array([signals]), FRICTION_SIGNALS)
-        outcome = sum(
-            model.slope * model.weights()[k][cut[0, k]]
-            for k, signal in enumerate(FRICTION_SIGNALS)
-            if signal.group == "outcome"
-        )
-        found = outcomes[row["turn_id"]]
-        assert found["p_friction"] == pytest.approx(expit(model.log_odds(cut, np.array([seed]))[0]), abs=1e-9)
-        assert found["outcome_log_odds"] == pytest.approx(outcome, abs=1e-9)
+    compared_together = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["turn_index"]):
+        compared_together[row["session_id"], row["turn_index"] // most].append(prepared(row))
+    for session in compared_together.values():
+        for at, row in enumerate(session):
+            model = DETECTORS[row["turn_date"]].friction
+            for name, value in outcome(model, session, at, after[row["turn_id"]]).items():
+                assert outcomes[row["turn_id"]][name] == pytest.approx(value, abs=1e-9), name
     for (source, target), row in pairs.items():
         assert row["pattern"] == "".join(map(str, cuts[source, target][0]))
         assert row["p_friction_source"] == outcomes[source]["p_friction"]

@@ -49,7 +49,8 @@ def said(turn_id: str, user: str, utterance: str, **fields: Any) -> Row:
 
 def outcome(row: Row, p_friction: float, log_odds: float) -> Row:
     of_turn = {name: row[name] for name in ("turn_date", "turn_id", "user_id", "utterance_id")}
-    return of_turn | {"p_friction": p_friction, "outcome_log_odds": log_odds}
+    unread = dict.fromkeys(tables.TURN_OUTCOMES.schema.fieldNames(), 0.0)
+    return unread | of_turn | {"p_friction": p_friction, "outcome_log_odds": log_odds}
 
 
 def pair(source: Row, target: Row, p: float, friction: float = 0.5) -> Row:

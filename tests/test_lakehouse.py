@@ -38,7 +38,7 @@ def frame(spark: SparkSession, table: Table, rows: Rows) -> DataFrame:
 
 
 def outcomes(spark: SparkSession, rows: Mapping[date | None, Mapping[str | None, float]]) -> DataFrame:
-    listed = [(day, turn, "user", "u", p, 0.0) for day, turns in rows.items() for turn, p in turns.items()]
+    listed = [(day, turn, "user", "u", p, *[0.0] * 7) for day, turns in rows.items() for turn, p in turns.items()]
     return frame(spark, OUTCOMES, listed)
 
 

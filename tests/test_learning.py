@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plain_pairs import COLUMNS, Row, as_table
-from selflearn.detect import LevelModel, learn_daily
+from selflearn.detect import FrictionModel, LevelModel, learn_daily
+from selflearn.detect.counts import count_keys, count_patterns
+from selflearn.detect.friction import shipped_friction
 from selflearn.detect.latent_class import shipped_model
-from selflearn.detect.learning import count_patterns
+from selflearn.detect.shares import Keys
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
@@ -39,12 +41,13 @@ def turns_of(day: date, n_sessions: int = 80) -> pa.Table:
                 "session_id": f"{session:03}",
                 "turn_index": index,
                 "at": index * 10_000_000,
-                "context": "",
+                "context": rng.choice(["", "city?"]),
+                "utterance_id": rng.choice(TEXTS),
                 "normalised_text": rng.choice(TEXTS),
                 "goal": rng.choice([None, read]),
                 "nlu_score": rng.random(),
                 "asr_score": rng.random(),
-                "fallback": False,
+                "fallback": None,
                 "failed": rng.random() < 0.1,
             }
             rows.append(row)
@@ -78,10 +81,11 @@ def test_tables_hold_what_was_learnt_and_from_what(samples: list[tuple[date, pa.
     assert list(learnt.patterns) == tables.LEVEL_PATTERNS.schema.fieldNames()
     assert list(learnt.models) == tables.DETECTORS.schema.fieldNames()
     assert not learnt.patterns.duplicated(["turn_date", "model", "pattern"]).any()
-    counted = learnt.patterns.groupby(["turn_date", "model"])["n"].sum()
-    assert counted.to_dict() == {(day, name): n for day in DAYS[:2] for name, n in (("pair", 400), ("friction", 320))}
+    counted = learnt.patterns.groupby(["turn_date", "model"])["n"].sum().unstack()
+    assert (counted[["pair", "friction", "seed"]] == (400, 320, 320)).all(axis=None)
+    models = {"pair": LevelModel, "friction": FrictionModel}
     for row in learnt.models.itertuples():
-        assert LevelModel.from_json(row.content) == getattr(learnt.detectors[row.turn_date], row.model)
+        assert models[row.model].from_json(row.content) == getattr(learnt.detectors[row.turn_date], row.model)
 
 
 def test_a_pinned_model_of_pairs_is_used_as_it_is(samples: list[tuple[date, pa.Table]]) -> None:
@@ -102,7 +106,7 @@ def test_without_turns_there_is_nothing_to_learn_and_with_few_the_shipped_models
     none = learn_daily([(DAYS[1], single)], NOTHING, SETTINGS)
     for learnt in (few, none):
         assert all(detector.pair == shipped_model("pair") for detector in learnt.detectors.values())
-    assert few.detectors[DAYS[0]].friction == shipped_model("friction")
+    assert few.detectors[DAYS[0]].friction == shipped_friction()
     assert "too few" in caplog.text
 
 
@@ -117,3 +121,30 @@ def test_patterns_are_counted_whatever_the_order(rows: list[tuple[tuple[int, int
     times = Counter("".join(map(str, pattern)) for pattern, _ in rows)
     assert dict(zip(found["pattern"], found["n"], strict=True)) == times
     assert found["seed_sum"].sum() == pytest.approx(sum(seed for _, seed in rows), abs=1e-6)
+
+
+def test_shares_are_kept_of_frequent_keys_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selflearn.detect.counts.MAX_KEYS_PER_DAY", 2)
+    keys = Keys(["once", "often", "twice", "also twice"], np.array([0, 1, 1, 1, 2, 2, 3, 3]))
+    found = count_keys(DAYS[0], "path", keys, np.linspace(0, 0.7, 8))
+    assert found[["pattern", "n"]].to_numpy().tolist() == [["often", 3], ["also twice", 2]]
+    assert found["seed_sum"].tolist() == pytest.approx([0.6, 1.3])
+
+
+def test_a_days_detector_knows_what_became_of_frequent_paths_and_words(
+    samples: list[tuple[date, pa.Table]],
+) -> None:
+    first, second = (learn_daily(samples, NOTHING, SETTINGS).detectors[day].friction for day in DAYS[:2])
+    assert first.path_trouble.keys() == second.path_trouble.keys()
+    assert first.path_trouble != second.path_trouble
+    assert set(first.left_unread) == set(TEXTS)
+    n, n_unread = (samples[0][1].filter(chosen).num_rows for chosen in (words(TEXTS[0]), unread(TEXTS[0])))
+    assert first.left_unread[TEXTS[0]] == pytest.approx(n_unread / (n + 20))
+
+
+def words(utterance: str) -> pc.Expression:
+    return pc.field("utterance_id") == utterance
+
+
+def unread(utterance: str) -> pc.Expression:
+    return words(utterance) & pc.field("goal").is_null()

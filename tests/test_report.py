@@ -83,14 +83,14 @@ def test_what_was_mined_is_counted_over_the_days_asked_for(tmp_path: Path) -> No
     unknown = "0" * len(PAIR_SIGNALS)
     pairs = pd.DataFrame({"turn_date": [DAY] * 4, "pattern": [unknown] * 4, "p_rephrase": [0.2, 0.5, 0.9, 0.4]})
     write_deltalake(str(tmp_path / "rephrase_pairs"), pairs)
-    outcomes = pd.DataFrame({"turn_date": [DAY] * 4, "p_friction": [0.5, 0.5, 0.9, 0.1]})
+    outcomes = pd.DataFrame({"turn_date": [DAY] * 3, "p_failed": [0.5, 0.5, 0.0], "p_gave_up": [0.1, 0.0, 0.9]})
     write_deltalake(str(tmp_path / "turn_outcomes"), outcomes)
     text = shown(mined_table(write_labels(tmp_path, label("a"), label("b", is_new=False)), [DAY]))
     lines = {line.split("  ")[0].strip(): " ".join(line.split()) for line in text.splitlines()}
     assert "turns 6 3 sessions, 2 people" in lines["turns"]
     assert "quarantined rows 3 empty_text 2, future_time 1" in lines["quarantined rows"]
     assert "distinct utterances 6 in 1 locales" in lines["distinct utterances"]
-    assert "expected failures 2" in lines["expected failures"]
+    assert "expected failures 2 1 of them said again" in lines["expected failures"]
     assert "rephrase pairs 2 p_rephrase of 0.5 or more: rephrase 2" in lines["rephrase pairs"]
     assert "other pairs 2 topic switch 2" in lines["other pairs"]
     assert "weak labels 2 1 new" in lines["weak labels"]

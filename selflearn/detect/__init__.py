@@ -2,7 +2,8 @@
 
 from selflearn.detect.detection import rephrase_pairs, sample_sessions, score_turns, turn_outcomes
 from selflearn.detect.detector import Detector, PairModel
-from selflearn.detect.friction import FRICTION_SIGNALS
+from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS
+from selflearn.detect.friction import FrictionModel
 from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
 from selflearn.detect.pair_classes import PAIR_CLASS_NAMES, PAIR_CLASSES, PROBABLE, pair_classes
@@ -10,12 +11,13 @@ from selflearn.detect.pinned import read_pinned
 from selflearn.detect.signals import PAIR_SIGNALS
 
 __all__ = [
-    "FRICTION_SIGNALS",
+    "FOLLOW_UP_SIGNALS",
     "PAIR_CLASSES",
     "PAIR_CLASS_NAMES",
     "PAIR_SIGNALS",
     "PROBABLE",
     "Detector",
+    "FrictionModel",
     "LevelModel",
     "PairModel",
     "learn_daily",

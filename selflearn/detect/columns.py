@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,6 +40,7 @@ class TurnColumns:
 
     Attributes:
         at: microseconds.
+        contexts, utterances: the strings that `context` and `utterance` are codes of.
         unread: the assistant fell back; where the log does not say, the turn has no reading.
         failed: an error, or cancelled.
         texts: distinct recognised texts; `text_codes` are lists of them by turn (`text_offsets`), best first.
@@ -46,7 +48,10 @@ class TurnColumns:
     """
 
     at: Ints
+    contexts: Sequence[str]
     context: Ints
+    utterances: Sequence[str]
+    utterance: Ints
     has_context: Bools
     prompt: Ints
     confidence: Floats
@@ -133,9 +138,14 @@ def turn_columns(turns: pa.Table, session: Ints) -> TurnColumns:
     context = turns["context"].combine_chunks()
     fallback = _numbers(turns["fallback"])
     unread = np.where(np.isnan(fallback), codes[:n] == NONE, fallback == 1)
+    contexts, context_codes = _coded(context)
+    utterances, utterance_codes = _coded(turns["utterance_id"].combine_chunks())
     return TurnColumns(
         at=turns["at"].to_numpy(),
-        context=_coded(context)[1],
+        contexts=contexts,
+        context=context_codes,
+        utterances=utterances,
+        utterance=utterance_codes,
         has_context=_numbers(pc.not_equal(context, "")) == 1,
         prompt=_coded(turns["prompt"].combine_chunks())[1],
         confidence=confidence,

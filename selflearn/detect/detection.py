@@ -21,9 +21,10 @@ _SAMPLED_PER_SESSION = 200
 
 SCORED = (
     "turn_date date, session_id string, locale string, user_id string, turn_id string, turn_index int, "
-    "utterance_id string, p_friction double, outcome_log_odds double, pairs array<struct<target_turn_id: string, "
-    "target_turn_index: int, target_utterance: string, pattern: string, p_friction_target: double, "
-    "p_same_goal: double, p_rephrase: double>>"
+    "utterance_id string, p_friction double, p_failed double, p_gave_up double, outcome_log_odds double, "
+    "p_recognition double, p_understanding double, p_unsupported double, p_user double, "
+    "pairs array<struct<target_turn_id: string, target_turn_index: int, target_utterance: string, pattern: string, "
+    "p_friction_target: double, p_same_goal: double, p_rephrase: double>>"
 )
 
 

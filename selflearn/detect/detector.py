@@ -8,10 +8,11 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from selflearn.detect.causes import CAUSES
 from selflearn.detect.comparison import Comparison
-from selflearn.detect.friction import FRICTION_SIGNALS, OUTCOMES, friction_signals
-from selflearn.detect.latent_class import LevelModel, sigmoid
-from selflearn.detect.signals import level_patterns, levels
+from selflearn.detect.friction import FrictionModel, Outcomes
+from selflearn.detect.latent_class import sigmoid
+from selflearn.detect.signals import level_patterns
 from selflearn.ragged import Floats
 
 _LEAST_FRICTION = 1e-6
@@ -45,15 +46,12 @@ class Scores:
     Attributes:
         p_rephrase: of each pair, that its target says again what its source failed to get.
         p_same_goal: of each pair; a rephrase is `p_same_goal * p_friction` of the source.
-        p_friction: of each turn, that it failed its user.
-        outcome_log_odds: the part of the log-odds of failure that what happened after the turn contributes, the
-            log-likelihood ratio with which it speaks against its own reading.
+        outcomes: what became of each turn.
     """
 
     p_rephrase: Floats
     p_same_goal: Floats
-    p_friction: Floats
-    outcome_log_odds: Floats
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,13 @@ class Detector:
     """Models of pairs and of turns."""
 
     pair: PairModel
-    friction: LevelModel
+    friction: FrictionModel
 
     def score(self, compared: Comparison) -> Scores:
         p_rephrase = sigmoid(self.pair.pair_log_odds(compared))
-        signals, seeds = friction_signals(compared, p_rephrase)
-        cut = levels(signals, FRICTION_SIGNALS)
-        p_friction = sigmoid(self.friction.log_odds(cut, seeds))
-        of_source = np.maximum(p_friction[compared.source], _LEAST_FRICTION)
-        return Scores(
-            p_rephrase=p_rephrase,
-            p_same_goal=np.minimum(1.0, p_rephrase / of_source),
-            p_friction=p_friction,
-            outcome_log_odds=self.friction.part(cut, OUTCOMES),
-        )
+        outcomes = self.friction.outcomes(compared, p_rephrase)
+        of_source = np.maximum(outcomes.p_friction[compared.source], _LEAST_FRICTION)
+        return Scores(p_rephrase, np.minimum(1.0, p_rephrase / of_source), outcomes)
 
 
 def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Table:
@@ -82,13 +73,15 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
 
     Columns of `detection.SCORED`.
     """
+    outcomes = scores.outcomes
+    p_friction = outcomes.p_friction
     target = turns.select(["turn_id", "turn_index", "utterance_id"]).take(pa.array(compared.target))
     of_pairs = {
         "target_turn_id": target["turn_id"],
         "target_turn_index": target["turn_index"],
         "target_utterance": target["utterance_id"],
         "pattern": level_patterns(compared.levels),
-        "p_friction_target": pa.array(scores.p_friction[compared.target]),
+        "p_friction_target": pa.array(p_friction[compared.target]),
         "p_same_goal": pa.array(scores.p_same_goal),
         "p_rephrase": pa.array(scores.p_rephrase),
     }
@@ -98,9 +91,14 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
     offsets = np.searchsorted(compared.source, np.arange(compared.n_turns + 1)).astype(np.int32)
     pairs = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, list(of_pairs)))
     kept = ("turn_date", "session_id", "locale", "user_id", "turn_id", "turn_index", "utterance_id")
-    return (
-        turns.select(kept)
-        .append_column("p_friction", pa.array(scores.p_friction))
-        .append_column("outcome_log_odds", pa.array(scores.outcome_log_odds))
-        .append_column("pairs", pairs)
-    )
+    of_turns = {
+        "p_friction": p_friction,
+        "p_failed": outcomes.p_failed,
+        "p_gave_up": outcomes.p_gave_up,
+        "outcome_log_odds": outcomes.outcome_log_odds,
+        **{f"p_{cause}": outcomes.causes[:, k] for k, cause in enumerate(CAUSES)},
+    }
+    scored = turns.select(kept)
+    for name, values in of_turns.items():
+        scored = scored.append_column(name, pa.array(values))
+    return scored.append_column("pairs", pairs)

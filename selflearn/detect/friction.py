@@ -1,58 +1,152 @@
-"""Friction: the probability that a turn failed its user, from the turn itself and from what came next."""
+"""Friction: the probability that a turn failed its user, and whether it was said again or given up."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+
 import numpy as np
 
-from selflearn.detect.columns import TROUBLE_FRICTION
+from selflearn.detect.additive import AdditiveModel
+from selflearn.detect.causes import causes
+from selflearn.detect.columns import TROUBLE_FRICTION, TurnColumns
 from selflearn.detect.comparison import Comparison
-from selflearn.detect.signals import PAIR_SIGNAL_NAMES, YES, Signal
-from selflearn.ragged import Floats
+from selflearn.detect.follow_up import FOLLOW_UP_SIGNALS, follow_up, largest
+from selflearn.detect.latent_class import logit, sigmoid
+from selflearn.detect.shares import path_keys, share_of, utterance_keys
+from selflearn.detect.signals import levels
+from selflearn.ragged import Floats, sum_of
 
-FRICTION_SIGNALS: tuple[Signal, ...] = (
-    Signal("confidence", "own", (0.3, 0.5, 0.7, 0.9, 0.99), "probability of the top reading"),
-    Signal("unread", "own", YES, "no reading, or the fallback"),
-    Signal("recognition", "own", (0.05, 0.22, 0.5, 0.74, 0.9), "the recogniser's confidence"),
-    Signal("trouble", "outcome", YES, "error or cancellation"),
-    Signal("completed", "outcome", YES, "the assistant reports that it did what it read"),
-    Signal("feedback", "outcome", (-0.5, 0.5), "thumbs down, nothing, thumbs up"),
-    Signal("said_again", "outcome", (0.1, 0.25, 0.5, 0.75), "probability that a later turn says it again"),
-    Signal("interrupted", "outcome", YES, "the user cut into the answer"),
-    Signal("asked_again", "outcome", (0.5, 1.5), "the assistant asked the same again"),
-    Signal("went_on", "outcome", YES, "the session went on within the gap"),
-)
-OUTCOMES = tuple(k for k, signal in enumerate(FRICTION_SIGNALS) if signal.group == "outcome")
-_PROMPT_REPEATED = PAIR_SIGNAL_NAMES.index("prompt_repeated")
-_ACCEPTED_DOUBT = 0.25
-"""Share of the doubt that is left where the user went on and said nothing again."""
+_LEAST_DOUBT, _MOST_DOUBT = 0.002, 0.99
+_LEAST_UNREAD_DOUBT, _MOST_UNREAD_DOUBT = 0.01, 0.95
+_USUAL_DOUBT = 0.1
+_EXPERT_WEIGHT = 0.5
 
 
-def friction_signals(compared: Comparison, p_rephrase: Floats) -> tuple[Floats, Floats]:
-    """Signals of each turn, shape (turns, signals), in the order of `FRICTION_SIGNALS`; and its seed.
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each turn.
 
-    `p_rephrase` has one probability for each compared pair. The seed is the doubt in recognition and reading, weighed
-    by whether it was said again; at least .9 after visible trouble.
+    Attributes:
+        p_failed: probability that it failed and was said again or corrected.
+        p_gave_up: probability that it failed and was not: the user left, went on without, or said no more.
+        outcome_log_odds: the part of the log-odds of friction that what happened after the turn contributes, the
+            log-likelihood ratio with which it speaks against the turn's reading; no score of the turn is in it.
+        causes: distribution over `causes.CAUSES`, were the turn a failure, shape (turns, causes).
     """
-    turns = compared.turns
-    said_again, went_on = np.zeros(compared.n_turns), np.zeros(compared.n_turns)
-    np.maximum.at(said_again, compared.source, p_rephrase)
-    went_on[compared.source] = 1
-    asked_again = np.full(compared.n_turns, np.nan)
-    is_next = compared.distance == 1
-    asked_again[compared.source[is_next]] = compared.signals[is_next, _PROMPT_REPEATED]
-    columns = {
-        "confidence": turns.confidence,
-        "unread": turns.unread,
-        "recognition": turns.recognition,
-        "trouble": turns.failed,
-        "completed": turns.completed,
-        "feedback": turns.feedback,
-        "said_again": said_again,
-        "interrupted": turns.barge_in,
-        "asked_again": asked_again,
-        "went_on": went_on,
-    }
-    signals = np.column_stack([columns[signal.name].astype(np.float64) for signal in FRICTION_SIGNALS])
-    seeds = turns.doubt * (said_again + (1 - said_again) * _ACCEPTED_DOUBT)
-    went_wrong = turns.unread | turns.trouble | (turns.completed < 1)
-    return signals, np.where(went_wrong, np.maximum(seeds, TROUBLE_FRICTION), seeds)
+
+    p_failed: Floats
+    p_gave_up: Floats
+    outcome_log_odds: Floats
+    causes: Floats
+
+    @property
+    def p_friction(self) -> Floats:
+        return np.asarray(np.minimum(1.0, self.p_failed + self.p_gave_up))
+
+
+@dataclass(frozen=True)
+class Seeding:
+    """What is believed of a turn before any weight is learnt: it failed and was said again, or failed and was not.
+
+    Attributes:
+        unsaid: share of failures that nobody says again.
+        doubt_per_character: of a turn without a reading: noise is short, a request is not.
+    """
+
+    unsaid: float
+    doubt_per_character: float
+
+    def doubt(self, turns: TurnColumns) -> Floats:
+        """Probability that each turn failed, before anything is known of what followed."""
+        by_length = turns.length * self.doubt_per_character
+        unread = np.clip(by_length, _LEAST_UNREAD_DOUBT, _MOST_UNREAD_DOUBT)
+        return np.where(turns.unread, unread, claimed_doubt(turns))
+
+    def unsaid_failure(self, doubt: Floats) -> Floats:
+        """The doubt that is left where nothing was said again, by Bayes."""
+        return np.asarray(doubt * self.unsaid / (1 - doubt + doubt * self.unsaid))
+
+    def seeds(self, turns: TurnColumns, said_again: Floats) -> Floats:
+        """Probability that each turn failed, by doubt and by what was said again; what was reported goes first."""
+        seeds = said_again + (1 - said_again) * self.unsaid_failure(self.doubt(turns))
+        seeds = np.where(turns.feedback > 0, np.minimum(seeds, 1 - TROUBLE_FRICTION), seeds)
+        return np.where(turns.trouble | (turns.completed == 0), np.maximum(seeds, TROUBLE_FRICTION), seeds)
+
+
+@dataclass(frozen=True)
+class FrictionModel:
+    """Seeds and weights of what followed; their log-odds count half each.
+
+    Attributes:
+        weights: of `FOLLOW_UP_SIGNALS`, log-odds of failure given what followed.
+        base: log-odds of failure of any turn.
+        path_trouble: mean seed over the mean of all turns, by `shares.path_keys`.
+        left_unread: share of turns without a reading, by `shares.utterance_keys`.
+        n: turns it was learnt from.
+    """
+
+    seeding: Seeding
+    weights: AdditiveModel
+    base: float
+    path_trouble: Mapping[str, float]
+    left_unread: Mapping[str, float]
+    n: float
+
+    def outcomes(self, compared: Comparison, p_rephrase: Floats) -> Outcomes:
+        """What became of the turns; `p_rephrase` has one probability for each compared pair."""
+        turns, again = compared.turns, said_again(compared, p_rephrase)
+        doubt = self.seeding.doubt(turns)
+        signals = follow_up(compared, share_of(path_keys(turns), self.path_trouble))
+        followed = self.weights.log_odds(levels(signals, FOLLOW_UP_SIGNALS))
+        seeded = logit(self.seeding.seeds(turns, again))
+        p_friction = sigmoid(_EXPERT_WEIGHT * seeded + (1 - _EXPERT_WEIGHT) * followed)
+        p_failed = p_friction * again / (again + (1 - again) * self.seeding.unsaid_failure(doubt))
+        left_unread = np.nan_to_num(share_of(utterance_keys(turns), self.left_unread))
+        return Outcomes(
+            p_failed=p_failed,
+            p_gave_up=p_friction - p_failed,
+            outcome_log_odds=(1 - _EXPERT_WEIGHT) * (followed - self.base),
+            causes=causes(compared, doubt, again, left_unread),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, content: str) -> FrictionModel:
+        """Read what `to_json` wrote."""
+        fields = json.loads(content)
+        weights = fields["weights"]
+        rows = tuple(tuple(row) for row in weights["weights"])
+        fields["weights"] = AdditiveModel(tuple(weights["signals"]), rows, weights["offset"])
+        fields["seeding"] = Seeding(**fields["seeding"])
+        return cls(**fields)
+
+
+@cache
+def shipped_friction() -> FrictionModel:
+    """The model that comes with the package, learnt on simulated logs, for logs that are too small for one."""
+    return FrictionModel.from_json(resources.files("selflearn.detect").joinpath("shipped_friction.json").read_text())
+
+
+def said_again(compared: Comparison, p_rephrase: Floats) -> Floats:
+    """Probability that a later turn says it again: that of the likeliest pair."""
+    return np.nan_to_num(largest(compared, p_rephrase))
+
+
+def claimed_doubt(turns: TurnColumns) -> Floats:
+    """What the NLU leaves open: 1 - its score, the less where alternatives come close to it.
+
+    Scores that with those of the alternatives sum to more than one are scaled down. Without a score what the recogniser
+    leaves open counts, and without both the usual.
+    """
+    readings = turns.readings
+    others = readings.codes != np.repeat(readings.top, np.diff(readings.offsets))
+    rivals = sum_of(readings.probabilities * others, readings.offsets)
+    read = turns.confidence / np.maximum(1.0, turns.confidence + rivals)
+    known = np.where(np.isnan(read), turns.recognition, read)
+    return np.clip(np.where(np.isnan(known), _USUAL_DOUBT, 1 - known), _LEAST_DOUBT, _MOST_DOUBT)

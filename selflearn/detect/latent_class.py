@@ -92,10 +92,6 @@ class LevelModel:
         total = weigh(self.weights(), levels).sum(axis=1)
         return np.asarray(self.offset + self.slope * total + self.seed_weight * logit(seeds))
 
-    def part(self, levels: Levels, signals: Sequence[int]) -> Floats:
-        """What the given signals alone contribute to the log-odds of each row, shape (rows,)."""
-        return np.asarray(self.slope * weigh(self.weights(), levels)[:, list(signals)].sum(axis=1))
-
     def pair_log_odds(self, compared: Comparison) -> Floats:
         """Log-odds of each compared pair, shape (pairs,)."""
         return self.log_odds(compared.levels, compared.seeds)
@@ -141,17 +137,22 @@ def fit(
     Raises:
         ValueError: there are too few, and no anchor.
     """
-    n_match = float(patterns.counts @ patterns.seeds)
-    if patterns.n < MIN_OBSERVATIONS or min(n_match, patterns.n - n_match) < _MIN_CLASS_WEIGHT:
-        problem = (
-            f"{name} model: {patterns.n:.0f} observations, {n_match:.1f} of them seeded as matches, are too few to fit"
-        )
+    problem = too_few(name, patterns)
+    if problem:
         if anchor is None:
             raise ValueError(f"{problem}; the least are {MIN_OBSERVATIONS} and {_MIN_CLASS_WEIGHT} of each class")
         logger.warning("%s; shipped weights are used", problem)
         return anchor
     steps = choose_steps(patterns, signals, withheld, anchor)
     return path(name, patterns, signals, steps, anchor)[-1]
+
+
+def too_few(name: str, patterns: Patterns) -> str | None:
+    """What is wrong with patterns that no model can be fitted on."""
+    n_match = float(patterns.counts @ patterns.seeds)
+    if patterns.n >= MIN_OBSERVATIONS and min(n_match, patterns.n - n_match) >= _MIN_CLASS_WEIGHT:
+        return None
+    return f"{name} model: {patterns.n:.0f} observations, {n_match:.1f} of them seeded as matches, are too few to fit"
 
 
 def path(

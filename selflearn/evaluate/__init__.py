@@ -1,10 +1,12 @@
 """Evaluate: scores against a gold standard; read by benchmarks and tests, never by a mining stage."""
 
+from selflearn.evaluate.friction import FrictionScores, score_friction
 from selflearn.evaluate.gold import PairEvaluation, evaluate_pairs, read_gold
 from selflearn.evaluate.labels import LabelScores, score_labels
 from selflearn.evaluate.pairs import PairScores, expected_calibration_error, recall_at_precision, score_pairs
 
 __all__ = [
+    "FrictionScores",
     "LabelScores",
     "PairEvaluation",
     "PairScores",
@@ -12,6 +14,7 @@ __all__ = [
     "expected_calibration_error",
     "read_gold",
     "recall_at_precision",
+    "score_friction",
     "score_labels",
     "score_pairs",
 ]

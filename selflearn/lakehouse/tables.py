@@ -137,11 +137,19 @@ TURN_OUTCOMES = Table(
         required("user_id", STRING),
         required("utterance_id", STRING),
         required("p_friction", DOUBLE),
+        required("p_failed", DOUBLE),
+        required("p_gave_up", DOUBLE),
         required("outcome_log_odds", DOUBLE),
+        required("p_recognition", DOUBLE),
+        required("p_understanding", DOUBLE),
+        required("p_unsupported", DOUBLE),
+        required("p_user", DOUBLE),
     ),
     key=("turn_id",),
     partition=("turn_date",),
-    checks=probability("p_friction"),
+    checks=probability(
+        "p_friction", "p_failed", "p_gave_up", "p_recognition", "p_understanding", "p_unsupported", "p_user"
+    ),
 )
 
 EVIDENCE = Table(

@@ -28,7 +28,7 @@ def mined_table(lake: str, days: list[date]) -> Table:
     bad = _read(lake, "quarantine", ["turn_date", "reason"], days)
     pairs = _read(lake, "rephrase_pairs", ["turn_date", "pattern", "p_rephrase"], days)
     is_rephrase = pairs["p_rephrase"] >= PROBABLE
-    outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_friction"], days)
+    outcomes = _read(lake, "turn_outcomes", ["turn_date", "p_failed", "p_gave_up"], days)
     labels = read_labels(lake, max(days))
     table = Table(title="What was mined", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold", no_wrap=True)
@@ -43,7 +43,11 @@ def mined_table(lake: str, days: list[date]) -> Table:
         ),
         ("quarantined rows", len(bad), reasons),
         ("distinct utterances", turns["utterance_id"].nunique(), f"in {turns['locale'].nunique()} locales"),
-        ("expected failures", round(outcomes["p_friction"].sum()), "sum of p_friction over the turns"),
+        (
+            "expected failures",
+            round(outcomes["p_failed"].sum() + outcomes["p_gave_up"].sum()),
+            f"{round(outcomes['p_failed'].sum()):,} of them said again, the others given up",
+        ),
         (
             "rephrase pairs",
             int(is_rephrase.sum()),

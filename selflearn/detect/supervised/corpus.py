@@ -97,6 +97,7 @@ def _two_turn_sessions(pairs: Sequence[tuple[Sentence, Sentence, float]]) -> pa.
         "session_id": pa.array([str(k // 2) for k in range(n)], pa.string()),
         "turn_index": pa.array([k % 2 for k in range(n)], pa.int32()),
         "turn_id": pa.array(ids, pa.string()),
+        "utterance_id": pa.array(texts, pa.string()),
         "at": pa.array([0] * n, pa.int64()),
         "context": pa.array([""] * n, pa.string()),
         "prompt": pa.nulls(n, pa.string()),
