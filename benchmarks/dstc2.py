@@ -2,7 +2,9 @@
 
 DIR holds `dstc2_turns.jsonl.gz` and `dstc2_pairs.jsonl.gz`. The train folder is mined from raw log to weak labels,
 and the detector fitted on it scores the pairs of the test folder. Mining reads `obs` alone; gold is read by the
-scoring at the end. Beside `scores.json` stand `pairs.parquet` and `labels.parquet`, so that anybody can score again.
+scoring at the end, unless `--gold` lets the detector learn from gold pairs of the train folder: then every caller's
+pairs, and the labels mined from them, come from a model that saw gold of other callers alone. Beside `scores.json`
+stand `pairs.parquet` and `labels.parquet`, so that anybody can score again.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import argparse
 import os
 import shutil
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
 
 from common import print_figures, write_scores
+from dstc2_gold import POSITIVE, detect_cross_fitted, fit_to_gold, read_gold_pairs
 from dstc2_log import items_of_goal, read_rows, turn_id, write_log
 from selflearn.evaluate import score_friction, score_labels, score_pairs
 from selflearn.lakehouse.store import Lakehouse
@@ -29,8 +32,7 @@ from selflearn.pipeline import LEARNING, MINING, STAGES, Stage, day_range, run_p
 from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE, Detect, Settings, Source
 
-_CLEAN = ("rephrase_after_failure", "value_change", "other")
-_POSITIVE = "rephrase_after_failure"
+_CLEAN = (POSITIVE, "value_change", "other")
 _WHOLE_LOG_DAYS = 400
 
 
@@ -44,13 +46,32 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for scores and tables; tables in it are replaced"
     )
+    parser.add_argument(
+        "--gold",
+        choices=["0", "200", "all"],
+        default="0",
+        help="gold pairs of the train folder that the detector may learn from; 200: a seeded random draw",
+    )
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
     started = time.perf_counter()
     spark = build_session("selflearn benchmark dstc2")
-    mined = mine(spark, given.train, given.out / "mined", (*MINING, *LEARNING), None)
-    model = save_detector(mined, given.out / "detector.json")
-    scored = mine(spark, given.test, given.out / "scored", (STAGES["ingest"], STAGES["detect"]), model)
+    log = prepare(given.train, given.out / "mined")
+    lake = Lakehouse(spark, log.settings.lake)
+    if given.gold == "0":
+        mine(lake, log, (*MINING, *LEARNING))
+        model = save_detector(Path(lake.root), given.out / "detector.json")
+    else:
+        most = None if given.gold == "all" else int(given.gold)
+        mine(lake, log, (STAGES["ingest"], STAGES["detect"]))
+        detect_cross_fitted(lake, log.settings, log.days, given.train, most, given.out / "folds")
+        mine(lake, log, (STAGES["evidence"], *LEARNING))
+        model = fit_to_gold(lake, log.settings, read_gold_pairs(given.train), most, given.out / "detector.json")
+    mined = scored = Path(lake.root)
+    if given.gold == "0" or given.train.resolve() != given.test.resolve():
+        test = prepare(given.test, given.out / "scored", model)
+        mine(Lakehouse(spark, test.settings.lake), test, (STAGES["ingest"], STAGES["detect"]))
+        scored = Path(test.settings.lake)
     pairs = consecutive_pairs(given.test, scored)
     labels = labelled_turns(mined)
     pairs.to_parquet(given.out / "pairs.parquet", index=False)
@@ -59,28 +80,41 @@ def main() -> None:
         "pairs": pair_figures(given.test, pairs),
         "friction": friction_figures(given.test, scored),
         "labels": label_figures(given.train, labels),
+        "gold": given.gold,
         "seconds": time.perf_counter() - started,
     }
     write_scores(given.out, figures, effective_configuration(spark))
     print_figures("DSTC2: real phone calls", figures)
 
 
-def mine(spark: SparkSession, folder: Path, work: Path, stages: tuple[Stage, ...], model: Path | None) -> Path:
-    """Run the stages over a folder's calls, from canonical log to tables; returns the lake."""
+@dataclass(frozen=True)
+class Log:
+    """A folder's calls as a canonical log: its days, and the settings to mine it with."""
+
+    folder: Path
+    days: Sequence[date]
+    settings: Settings
+
+
+def prepare(folder: Path, work: Path, model: Path | None = None) -> Log:
+    """Write a folder's calls as a log below `work`, where its lake will lie too."""
     shutil.rmtree(work, ignore_errors=True)
     written = write_log(folder, work / "logs")
-    days = day_range(date.fromisoformat(written[0]), date.fromisoformat(written[-1]))
     settings = Settings(
         lake=str(work / "lake"),
         source=Source(path=str(work / "logs" / "{date}.jsonl")),
         detect=Detect(model=model, window_days=_WHOLE_LOG_DAYS),
     )
-    for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days, stages):
+    return Log(folder, day_range(date.fromisoformat(written[0]), date.fromisoformat(written[-1])), settings)
+
+
+def mine(lake: Lakehouse, log: Log, stages: Sequence[Stage]) -> None:
+    """Run the stages over a log."""
+    for manifest, _ in run_pipeline(lake, log.settings, log.days, stages):
         print(
-            f"{folder.name} {manifest.stage}: {manifest.seconds:.1f} s, {dict(manifest.row_counts)}",
+            f"{log.folder.name} {manifest.stage}: {manifest.seconds:.1f} s, {dict(manifest.row_counts)}",
             flush=True,
         )
-    return Path(settings.lake)
 
 
 def save_detector(lake: Path, file: Path) -> Path:
@@ -127,7 +161,7 @@ def pair_figures(folder: Path, pairs: pd.DataFrame) -> dict[str, Any]:
     joined["p_rephrase"] = joined["p_rephrase"].fillna(0.0)
     clean = joined[joined["label"].isin(_CLEAN)]
     return {
-        name: asdict(score_pairs((rows["label"] == _POSITIVE).to_numpy(), rows["p_rephrase"].to_numpy()))
+        name: asdict(score_pairs((rows["label"] == POSITIVE).to_numpy(), rows["p_rephrase"].to_numpy()))
         for name, rows in (("clean", clean), ("all", joined))
     }
 

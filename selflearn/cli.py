@@ -1,4 +1,4 @@
-"""The command line: `selflearn run`, `explain`, `evaluate`, `export`, `demo`, `simulate`, `doctor` and more."""
+"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `export`, `demo`, `simulate`, `doctor` and more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from selflearn.errors import SelflearnError, SettingsError
+from selflearn.errors import DataError, SelflearnError, SettingsError
 
 if TYPE_CHECKING:
     from selflearn.pipeline import Stage
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 explain_app = typer.Typer(no_args_is_help=True, help="Say why a result is what it is.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Compare results with a gold standard.")
+fit_app = typer.Typer(no_args_is_help=True, help="Learn from what people judged.")
 app.add_typer(explain_app, name="explain")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(fit_app, name="fit")
 console = Console()
 errors = Console(stderr=True)
 
@@ -179,6 +181,37 @@ def evaluate_pairs_command(
     if plot:
         plot_evaluation(evaluation, plot)
         console.print(f"Chart: {plot}")
+
+
+@fit_app.command(name="pairs")
+def fit_pairs_command(
+    settings: SettingsFile,
+    out: Annotated[Path, typer.Option("--out", help="file to write the model to, .json")],
+    gold: Annotated[
+        Path | None, typer.Option(help="source_turn_id, target_turn_id, is_rephrase; .jsonl, .csv or .parquet")
+    ] = None,
+    corpus: Annotated[bool, typer.Option("--corpus", help="learn from the launch set of the settings too")] = False,
+) -> None:
+    """Fit a model of rephrase pairs to gold, to a labelled corpus, or to both; `detect.model` names it then."""
+    from selflearn.evaluate import read_gold
+    from selflearn.lakehouse.store import Lakehouse
+    from selflearn.pipeline.fitting import fit_pairs
+    from selflearn.session import build_session
+    from selflearn.settings import load_settings
+
+    if gold is None and not corpus:
+        raise SettingsError("there is nothing to learn from", "give --gold FILE, --corpus, or both")
+    known, pairs = load_settings(settings), read_gold(gold) if gold else None
+    if pairs is not None and pairs.empty:
+        raise DataError(f"gold file {gold} has no pairs", "judge some; table rephrase_pairs lists candidates")
+    with console.status("starting Spark"):
+        model = fit_pairs(Lakehouse(build_session(), known.lake), known, pairs, corpus)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(model.to_json(), encoding="utf-8")
+    for name, value in model.provenance.items():
+        if isinstance(value, int):
+            console.print(f"  {name.removeprefix('n_').replace('_', ' '):<22} {value:,}")
+    console.print(f"Model: {out} (name it in the settings as detect.model)")
 
 
 @app.command(name="settings")

@@ -85,7 +85,7 @@ class Detect(_Section):
     window_days: StrictInt = Field(
         default=28, ge=1, description="days of counted level patterns that a day's model sees"
     )
-    model: Path | None = Field(default=None, description="a saved detector to use as it is, instead of fitting")
+    model: Path | None = Field(default=None, description="a saved model of pairs to use as it is")
 
 
 class Graph(_Section):

@@ -27,6 +27,7 @@ class Comparison:
         distance: turns from source to target.
         signals: shape (pairs, signals), in the order of `PAIR_SIGNALS`, NaN where missing.
         seeds: shape (pairs,), in [0, 1].
+        rows: the turns as they came (columns of `detection.observed`).
     """
 
     turns: TurnColumns
@@ -35,6 +36,7 @@ class Comparison:
     distance: Ints
     signals: Floats
     seeds: Floats
+    rows: pa.Table
 
     @cached_property
     def levels(self) -> npt.NDArray[np.int8]:
@@ -60,7 +62,7 @@ def compare_sessions(turns: pa.Table, settings: Detect) -> Comparison:
     for start in range(0, len(source), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)
         signals[some], seeds[some] = compare(columns, source[some], target[some], distance[some])
-    return Comparison(columns, source, target, distance, signals, seeds)
+    return Comparison(columns, source, target, distance, signals, seeds, turns)
 
 
 def _sessions(turns: pa.Table, index: Ints, most: int) -> Ints:

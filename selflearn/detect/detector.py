@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,32 @@ import pyarrow as pa
 from selflearn.detect.causes import CAUSES
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.friction import FrictionModel, Outcomes
-from selflearn.detect.latent_class import LevelModel, sigmoid
+from selflearn.detect.latent_class import sigmoid
 from selflearn.detect.signals import level_patterns
 from selflearn.ragged import Floats
 
 _LEAST_FRICTION = 1e-6
+
+
+class PairModel(Protocol):
+    """A model of pairs, fitted with gold or without any."""
+
+    @property
+    def name(self) -> str:
+        """`pair`."""
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the pair signals it was fitted with."""
+
+    def pair_log_odds(self, compared: Comparison) -> Floats:
+        """Log-odds that each pair is a rephrase after a failure, shape (pairs,)."""
+
+    def to_json(self) -> str:
+        """All of it."""
+
+    def record(self) -> str:
+        """What a table keeps of it."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +58,11 @@ class Scores:
 class Detector:
     """Models of pairs and of turns."""
 
-    pair: LevelModel
+    pair: PairModel
     friction: FrictionModel
 
     def score(self, compared: Comparison) -> Scores:
-        p_rephrase = sigmoid(self.pair.log_odds(compared.levels, compared.seeds))
+        p_rephrase = sigmoid(self.pair.pair_log_odds(compared))
         outcomes = self.friction.outcomes(compared, p_rephrase)
         of_source = np.maximum(outcomes.p_friction[compared.source], _LEAST_FRICTION)
         return Scores(p_rephrase, np.minimum(1.0, p_rephrase / of_source), outcomes)

@@ -54,3 +54,9 @@ def explain(model: LevelModel, declared: Sequence[Signal], signals: Floats, seed
         total += step.weight
         steps.append(Step(step.name, step.meaning, step.value, step.level, step.n_levels, step.weight, total))
     return steps
+
+
+def supervised_step(label_free: float, supervised: float) -> Step:
+    """What a model learnt from gold adds to the label-free log-odds that it builds on."""
+    meaning = "what gold pairs taught, of these signals and of the turns around"
+    return Step("learnt from gold", meaning, np.nan, 0, 0, supervised - label_free, supervised)

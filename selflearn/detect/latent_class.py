@@ -18,12 +18,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
 from selflearn.detect.signals import Signal
+
+if TYPE_CHECKING:
+    from selflearn.detect.comparison import Comparison
 
 Floats = npt.NDArray[np.float64]
 Levels = npt.NDArray[np.int8]
@@ -92,8 +96,16 @@ class LevelModel:
         total = weigh(self.weights(), levels).sum(axis=1)
         return np.asarray(self.offset + self.slope * total + self.seed_weight * logit(seeds))
 
+    def pair_log_odds(self, compared: Comparison) -> Floats:
+        """Log-odds of each compared pair, shape (pairs,)."""
+        return self.log_odds(compared.levels, compared.seeds)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    def record(self) -> str:
+        """What a table keeps of the model: all of it."""
+        return self.to_json()
 
     @classmethod
     def from_json(cls, content: str) -> LevelModel:

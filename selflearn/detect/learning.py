@@ -14,7 +14,7 @@ import pyarrow as pa
 from selflearn.detect.additive import fit_additive, likelihood_ratio
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.counts import Window, count_keys, count_patterns, count_sums
-from selflearn.detect.detector import Detector
+from selflearn.detect.detector import Detector, PairModel
 from selflearn.detect.follow_up import EVENT_SIGNALS, FOLLOW_UP_SIGNALS, OWN_DOUBT, follow_up
 from selflearn.detect.friction import FrictionModel, Seeding, claimed_doubt, said_again, shipped_friction
 from selflearn.detect.latent_class import LevelModel, fit, shipped_model, sigmoid, too_few
@@ -51,7 +51,7 @@ class Learnt:
 
 
 def learn_daily(
-    samples: Iterable[tuple[date, pa.Table]], earlier: pd.DataFrame, settings: Detect, pinned: LevelModel | None = None
+    samples: Iterable[tuple[date, pa.Table]], earlier: pd.DataFrame, settings: Detect, pinned: PairModel | None = None
 ) -> Learnt:
     """A detector for each day, of the counts of that day and the `window_days - 1` before it.
 
@@ -71,12 +71,12 @@ def learn_daily(
         counted.append(count_patterns(day, "pair", compared.levels, compared.seeds))
         window = Window(counted, day, settings.window_days)
         pair = pinned or _fit_pair(window)
-        p_rephrase = sigmoid(pair.log_odds(compared.levels, compared.seeds))
+        p_rephrase = sigmoid(pair.pair_log_odds(compared))
         detectors[day] = Detector(pair, _learn_friction(compared, p_rephrase, counted, window))
     models = [
-        (day, name, model.to_json())
+        (day, name, content)
         for day, detector in detectors.items()
-        for name, model in (("pair", detector.pair), ("friction", detector.friction))
+        for name, content in (("pair", detector.pair.record()), ("friction", detector.friction.to_json()))
     ]
     return Learnt(
         detectors,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -13,15 +12,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.detect import (
-    PAIR_SIGNALS,
-    LevelModel,
     learn_daily,
+    read_pinned,
     rephrase_pairs,
     sample_sessions,
     score_turns,
     turn_outcomes,
 )
-from selflearn.errors import DataError, SettingsError, VolumeError
+from selflearn.errors import DataError, VolumeError
 from selflearn.graph import cap_users, evidence
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
@@ -54,7 +52,8 @@ def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     days = with_changed_day_before(context, "detect", "ingest", days)
     turns = lake.read(tables.TURNS, turn_date=days)
     n_turns = _count_turns(context, turns)
-    learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, _pinned(settings.model))
+    pinned = read_pinned(settings.model) if settings.model else None
+    learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, pinned)
     _check_forecast(context, sum(n * learnt.pairs_per_turn[day] for day, n in n_turns.items()))
     for table, rows in ((tables.LEVEL_PATTERNS, learnt.patterns), (tables.DETECTORS, learnt.models)):
         context.replace(table, context.spark.createDataFrame(rows, table.schema).coalesce(1), turn_date=days)
@@ -115,30 +114,6 @@ def _check_forecast(context: StageContext, n_pairs: float) -> None:
             f"about {n_pairs:,.0f} pairs of turns would be compared, at most {limit:,} may be",
             "run fewer days at once, lower detect.max_turns or detect.max_turns_per_session, or raise detect.max_pairs",
         )
-
-
-def _pinned(file: Path | None) -> LevelModel | None:
-    """The model of pairs that the settings name."""
-    if file is None:
-        return None
-    try:
-        model = LevelModel.from_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"detect.model {file} cannot be read ({error.strerror})",
-            "name a saved detector, or leave the key out",
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SettingsError(
-            f"detect.model {file} is no saved detector ({error})", "save one with this version"
-        ) from None
-    expected = tuple(signal.name for signal in PAIR_SIGNALS)
-    if model.signals != expected:
-        raise SettingsError(
-            f"detect.model {file} weighs the signals {model.signals}, this version has {expected}",
-            "fit the detector again with this version",
-        )
-    return model
 
 
 def _count_turns(context: StageContext, turns: DataFrame) -> dict[date, int]:

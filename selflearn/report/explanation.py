@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from rich.table import Table
 
-from selflearn.detect import PAIR_CLASSES, PAIR_SIGNALS, LevelModel, pair_classes
+from selflearn.detect import PAIR_CLASSES, PAIR_SIGNALS, LevelModel, pair_classes, read_pinned
 from selflearn.detect.comparison import compare_sessions
-from selflearn.detect.explanation import Step, explain
+from selflearn.detect.explanation import Step, explain, supervised_step
 from selflearn.detect.pair_classes import PairClass
+from selflearn.detect.supervised import SupervisedModel
 from selflearn.errors import DataError
 from selflearn.report.chart import new_figure
 from selflearn.settings import Detect
@@ -60,11 +63,28 @@ def explain_pair(lake: str, source: str, target: str, settings: Detect | None = 
     compared = compare_sessions(turns, settings or Detect())
     ids = turns["turn_id"].to_pylist()
     place = int(np.flatnonzero((compared.source == ids.index(source)) & (compared.target == ids.index(target)))[0])
-    model = LevelModel.from_json(models[0]["content"])
-    steps = explain(model, PAIR_SIGNALS, compared.signals[place], float(compared.seeds[place]))
+    model = _model_of(models[0]["content"], day, settings)
+    label_free = model.label_free if isinstance(model, SupervisedModel) else model
+    steps = explain(label_free, PAIR_SIGNALS, compared.signals[place], float(compared.seeds[place]))
+    if isinstance(model, SupervisedModel):
+        steps.append(supervised_step(steps[-1].total, float(model.pair_log_odds(compared)[place])))
     texts = turns["normalised_text"].to_pylist()
     of_class = pair_classes([pairs[0]["pattern"]], np.array([pairs[0]["p_rephrase"]]))[0]
     return PairExplanation(texts[ids.index(source)], texts[ids.index(target)], PAIR_CLASSES[of_class], steps)
+
+
+def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | SupervisedModel:
+    """The day's model of pairs; of one learnt from gold the lake keeps the fingerprint, the file is the settings'."""
+    fields = json.loads(record)
+    if "sha256" not in fields:
+        return LevelModel.from_json(record)
+    pinned = read_pinned(settings.model) if settings and settings.model else None
+    if not isinstance(pinned, SupervisedModel) or pinned.sha256 != fields["sha256"]:
+        raise DataError(
+            f"the pairs of {day} were scored by the pinned model with sha256 {fields['sha256'][:12]}",
+            "name its file as detect.model in the settings, then explain again",
+        )
+    return pinned
 
 
 def explanation_table(explanation: PairExplanation) -> Table:
@@ -76,7 +96,13 @@ def explanation_table(explanation: PairExplanation) -> Table:
         table.add_column(name, justify="left" if name == "signal" else "right", no_wrap=True)
     table.add_column("meaning", style="dim", overflow="fold")
     for step in explanation.steps:
-        value = "" if step.name == "base rate" else "missing" if math.isnan(step.value) else f"{step.value:.3g}"
+        value = (
+            ""
+            if step.name in ("base rate", "learnt from gold")
+            else "missing"
+            if math.isnan(step.value)
+            else f"{step.value:.3g}"
+        )
         level = f"{step.level} of {step.n_levels}" if step.n_levels else ""
         numbers = (f"{step.weight:+.2f}", f"{step.total:+.2f}", f"{step.probability:.3f}")
         table.add_row(step.name, value, level, *numbers, step.meaning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 from deltalake import DeltaTable
@@ -16,6 +17,8 @@ from selflearn.errors import DataError
 def read_pair_model(lake: str, day: date | None = None) -> tuple[date, LevelModel]:
     """The model that scored the pairs of a day, the newest where none is given; and its day.
 
+    Of a model learnt from gold: the label-free one that it builds on.
+
     Raises:
         DataError: the lake holds no model of that day.
     """
@@ -29,7 +32,8 @@ def read_pair_model(lake: str, day: date | None = None) -> tuple[date, LevelMode
             f"{lake} holds no model of pairs{f' of {day}' if day else ''}", "run the stage detect for that day"
         )
     newest = max(rows, key=lambda row: row["turn_date"])
-    return newest["turn_date"], LevelModel.from_json(newest["content"])
+    content = newest["content"]
+    return newest["turn_date"], LevelModel.from_json(json.loads(content).get("label_free", content))
 
 
 def model_table(model: LevelModel, day: date) -> Table:
