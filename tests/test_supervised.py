@@ -25,7 +25,8 @@ from selflearn.detect.supervised.trees import MAX_LEAVES, Trees, mean_of
 from selflearn.errors import DataError, SettingsError
 from selflearn.evaluate import expected_calibration_error
 from selflearn.settings import Detect
-from simulated_turns import simulated
+from selflearn.simulate.truth import read_truth
+from simulated_turns import simulated_turns
 
 SETTINGS = Detect()
 
@@ -33,7 +34,13 @@ SETTINGS = Detect()
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, pd.DataFrame]:
     """A simulated log, and the truth about its pairs."""
-    return simulated(tmp_path_factory.mktemp("log"), n_turns=6_000, seed=5)
+    folder = tmp_path_factory.mktemp("log")
+    turns = simulated_turns(folder, 6_000, seed=5)
+    said_again = {row.turn_id: row.rephrase_of for row in read_truth(folder / "truth")}
+    compared = compare_sessions(turns, SETTINGS)
+    ids = turns["turn_id"].to_numpy()
+    gold = pd.DataFrame({"source_turn_id": ids[compared.source], "target_turn_id": ids[compared.target]})
+    return turns, gold.assign(is_rephrase=gold["target_turn_id"].map(said_again) == gold["source_turn_id"])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,7 @@ def is_held_out(log: tuple[pa.Table, pd.DataFrame]) -> np.ndarray:
     """Of each pair, whether its user is one of the half whose gold no model sees."""
     turns, gold = log
     user = pd.Series(turns["user_id"].to_pylist(), index=turns["turn_id"].to_pylist())[gold["source_turn_id"]]
-    return user.map(lambda name: int(name.rpartition("-")[2]) % 2 == 0).to_numpy()
+    return user.map(lambda name: int(name[-1], 16) % 2 == 0).to_numpy()
 
 
 @pytest.fixture(scope="module")
