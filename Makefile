@@ -51,9 +51,10 @@ lock: $(PYTHON_IN_VENV) ## Resolve requirements.lock anew from pyproject.toml, f
 bench-scale: setup ## Measure speed and memory on growing logs
 	$(PYTHON_IN_VENV) benchmarks/scale.py --out build/benchmarks/scale
 
-bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder
+bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder GOLD=200
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
-	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/dstc2
+	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --gold "$(or $(GOLD),0)" \
+		--out build/benchmarks/dstc2
 
 bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }
