@@ -23,6 +23,7 @@ import pyarrow as pa
 from common import print_figures, write_scores
 from selflearn.detect import Detector
 from selflearn.detect.detection import _scoring
+from selflearn.detect.friction import shipped_friction
 from selflearn.detect.latent_class import shipped_model
 from selflearn.settings import Detect
 from simulated_turns import DAY, simulated_turns
@@ -131,7 +132,7 @@ def in_processes(paths: list[Path]) -> list[Scored]:
 def score(path: Path) -> Scored:
     """Score a file's turns with the shipped weights, batch after batch."""
     began, cpu_began, pairs = time.perf_counter(), time.process_time(), 0
-    detectors = {DAY: Detector(shipped_model("pair"), shipped_model("friction"))}
+    detectors = {DAY: Detector(shipped_model("pair"), shipped_friction())}
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
         for scored in _scoring(detectors, Detect())(batches):
             pairs += len(scored["pairs"].flatten())
