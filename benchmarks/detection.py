@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from common import print_figures, write_scores
 from selflearn.detect import Detector
-from selflearn.detect.detection import _scoring
+from selflearn.detect.detection import scorer
 from selflearn.detect.friction import shipped_friction
 from selflearn.detect.latent_class import shipped_model
 from selflearn.settings import Detect
@@ -134,7 +134,7 @@ def score(path: Path) -> Scored:
     began, cpu_began, pairs = time.perf_counter(), time.process_time(), 0
     detectors = {DAY: Detector(shipped_model("pair"), shipped_friction())}
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
-        for scored in _scoring(detectors, Detect())(batches):
+        for scored in scorer(detectors, Detect())(batches):
             pairs += len(scored["pairs"].flatten())
     return Scored(pairs, time.perf_counter() - began, time.process_time() - cpu_began, _peak_memory_mib())
 

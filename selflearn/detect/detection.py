@@ -80,7 +80,7 @@ def score_turns(turns: DataFrame, detectors: Mapping[date, Detector], settings: 
         # Ids of one day often begin alike; hashes are told apart at their first bytes.
         .sortWithinPartitions("turn_date", F.xxhash64("session_id"), "session_id", "turn_index")
     )
-    return ordered.mapInArrow(_scoring(dict(detectors), settings), SCORED)
+    return ordered.mapInArrow(scorer(dict(detectors), settings), SCORED)
 
 
 def turn_outcomes(scored: DataFrame) -> DataFrame:
@@ -109,9 +109,11 @@ def _is_sampled(day: date, one_in: int) -> Column:
     return is_day if one_in == 1 else is_day & (F.pmod(F.xxhash64("session_id"), F.lit(one_in)) == 0)
 
 
-def _scoring(
+def scorer(
     detectors: Mapping[date, Detector], settings: Detect
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What a worker runs: batches of `observed` turns, sessions whole and in order, to batches of `SCORED`."""
+
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for turns in _whole_sessions(batches, settings.max_turns_per_session):
             for day, of_day in _days(turns):
