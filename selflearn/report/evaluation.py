@@ -19,7 +19,7 @@ def score_table(evaluation: PairEvaluation) -> Table:
     """Scores over all pairs, by locale, class and cause."""
     table = Table(title=f"{len(evaluation.pairs):,} gold pairs", title_justify="left", box=None)
     for name in ("", "pairs", "rephrases", "AP", "best F1", "R at P .8", "R at P .9", "ECE"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name else "left", no_wrap=name != "")
     table.add_row("all", *_cells(evaluation.overall))
     parts = {"locale": evaluation.by_locale, "class": evaluation.by_class, "cause": evaluation.by_cause}
     for title, scores in parts.items():

@@ -101,7 +101,7 @@ def explanation_table(explanation: PairExplanation) -> Table:
             if step.name in ("base rate", "learnt from gold")
             else "missing"
             if math.isnan(step.value)
-            else f"{step.value:.3g}"
+            else f"{step.value + 0.0:.3g}"
         )
         level = f"{step.level} of {step.n_levels}" if step.n_levels else ""
         numbers = (f"{step.weight:+.2f}", f"{step.total:+.2f}", f"{step.probability:.3f}")

@@ -45,12 +45,10 @@ def model_table(model: LevelModel, day: date) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for name in ("signal", "level", "of rephrases", "of the rest", "weight"):
         table.add_column(name, justify="left" if name == "signal" else "right", no_wrap=True)
-    table.add_column("meaning", style="dim", overflow="fold")
     for signal, match, unmatch, row in zip(PAIR_SIGNALS, model.match, model.unmatch, model.weights(), strict=True):
         for level in range(1, signal.n_levels):
             shares = (f"{match[level]:.1%}", f"{unmatch[level]:.1%}", f"{model.slope * row[level]:+.2f}")
-            name, meaning = (signal.name, signal.meaning) if level == 1 else ("", "")
-            table.add_row(name, _range(signal, level), *shares, meaning)
+            table.add_row(signal.name if level == 1 else "", _range(signal, level), *shares)
     return table
 
 
