@@ -34,7 +34,7 @@ class Tally:
 
     Attributes:
         about: the columns `_ABOUT`, one row for each utterance and day.
-        row: which of them each sum is of; sorted, and by target within.
+        row: which of them each sum is of; sorted.
         target: a goal, or `_UTTERANCE` for the sums of the utterance itself.
         sums: shape (sums, `SUMS`).
         person_row, person: who said the utterances; of each at most `SKETCH_SIZE`, sorted.
