@@ -27,7 +27,7 @@ doctor: setup ## Check the machine and the installation, with a real Spark sessi
 	$(VENV)/bin/selflearn doctor --spark
 
 test: $(VENV)/.all $(VENV)/.provisioned ## Set up with every extra and run every test
-	$(PYTHON_IN_VENV) -m pytest
+	$(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile
 
 test-quick: $(VENV)/.all ## Run the tests that need no JVM
 	$(PYTHON_IN_VENV) -m pytest -m "not spark"

@@ -1,4 +1,4 @@
-"""What tests share: one small Spark session, made when the first test asks for it, and a lake folder each."""
+"""What tests share: one small Spark session a process, made when the first test asks for it, and a lake folder each."""
 
 from __future__ import annotations
 
