@@ -1,0 +1,76 @@
+"""Intents, and slot values that do not stand in the words, by logistic regression on the sentence's features."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from selflearn.nlu.examples import Example, Item
+from selflearn.nlu.words import words
+from selflearn.ragged import Floats
+
+MIN_EXAMPLES = 3
+"""A value that does not stand in the words is learnt from so many sentences on."""
+_INVERSE_RIDGE = 20.0
+
+
+class IntentClassifier:
+    """Probability of each intent of a sentence: multinomial logistic regression."""
+
+    def __init__(self, features: sparse.csr_matrix, examples: Sequence[Example]) -> None:
+        names = [example.intent for example in examples]
+        self.intents = tuple(sorted(set(names)))
+        self._model: LogisticRegression | None = None
+        if len(self.intents) > 1:
+            model = LogisticRegression(C=_INVERSE_RIDGE, max_iter=200)
+            self._model = model.fit(features, names, sample_weight=[example.weight for example in examples])
+
+    def probabilities(self, features: sparse.csr_matrix) -> Floats:
+        """Shape (sentences, intents), in the order of `intents`."""
+        if self._model is None:
+            return np.ones((features.shape[0], 1))
+        return np.asarray(self._model.predict_proba(features))
+
+
+class ItemClassifiers:
+    """Probability that a sentence means each of the values that often do not stand in its words."""
+
+    def __init__(self, features: sparse.csr_matrix, examples: Sequence[Example]) -> None:
+        known = np.array([example.tagged is not None for example in examples])
+        self._features, chosen = features[known], [example for example in examples if example.tagged is not None]
+        unsaid = Counter(item for example in chosen for item in unsaid_items(example))
+        self.items: tuple[Item, ...] = tuple(sorted(item for item, n in unsaid.items() if n >= MIN_EXAMPLES))
+        weights = np.array([example.weight for example in chosen])
+        fits = [self._fit(np.array([item in example.items for example in chosen]), weights) for item in self.items]
+        self._coefficients = np.array([coefficients for coefficients, _ in fits]).reshape(-1, features.shape[1])
+        self._intercepts = np.array([intercept for _, intercept in fits])
+        del self._features
+
+    def probabilities(self, features: sparse.csr_matrix) -> Floats:
+        """Shape (sentences, items), in the order of `items`."""
+        log_odds = features @ self._coefficients.T + self._intercepts
+        return np.asarray(1 / (1 + np.exp(-log_odds)))
+
+    def _fit(self, is_meant: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, float]:
+        if is_meant.all():
+            return np.zeros(self._features.shape[1]), np.inf
+        model = LogisticRegression(C=_INVERSE_RIDGE, solver="liblinear", random_state=0)
+        model.fit(self._features, is_meant, sample_weight=weights)
+        return model.coef_[0], float(model.intercept_[0])
+
+
+def unsaid_items(example: Example) -> frozenset[Item]:
+    """The items of which no tagged span of their slot has the words."""
+    said = {(tagged.slot, example.text[tagged.start : tagged.end].casefold()) for tagged in example.tagged or ()}
+    return example.items - said
+
+
+def is_said(item: Item, text: str) -> bool:
+    """Whether the item's value stands in the text as whole words."""
+    wanted, found = words(item[1].casefold()), words(text.casefold())
+    return any(found[at : at + len(wanted)] == wanted for at in range(len(found) - len(wanted) + 1))
