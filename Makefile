@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-detection bench-peer bench-languages clean
+	bench-detection bench-peer bench-languages bench-retrain clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TR
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --gold "$(or $(GOLD),0)" \
 		--out build/benchmarks/dstc2
+
+bench-retrain: setup ## Measure retraining without gold: make bench-retrain TRAIN=folder TEST=folder
+	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both: make bench-retrain TRAIN=folder TEST=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/retrain.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/retrain
 
 bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }

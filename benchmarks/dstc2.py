@@ -13,7 +13,7 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -96,10 +96,12 @@ class Log:
     settings: Settings
 
 
-def prepare(folder: Path, work: Path, model: Path | None = None) -> Log:
-    """Write a folder's calls as a log below `work`, where its lake will lie too."""
+def prepare(
+    folder: Path, work: Path, model: Path | None = None, is_in: Callable[[str], bool] = lambda user: True
+) -> Log:
+    """Write a folder's calls, of the callers that are in, as a log below `work`, where its lake will lie too."""
     shutil.rmtree(work, ignore_errors=True)
-    written = write_log(folder, work / "logs")
+    written = write_log(folder, work / "logs", is_in)
     settings = Settings(
         lake=str(work / "lake"),
         source=Source(path=str(work / "logs" / "{date}.jsonl")),

@@ -6,7 +6,7 @@ import gzip
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ def read_rows(folder: Path, name: str) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def write_log(folder: Path, out: Path) -> list[str]:
-    """Write `out/YYYY-MM-DD.jsonl`, canonical turns by day; returns the days, sorted. Reads `obs` alone."""
+def write_log(folder: Path, out: Path, is_in: Callable[[str], bool] = lambda user: True) -> list[str]:
+    """Write `out/YYYY-MM-DD.jsonl`, canonical turns by day, of the callers that are in; returns the days, sorted.
+
+    Reads `obs` alone.
+    """
     by_day: dict[str, list[str]] = defaultdict(list)
     for row in read_rows(folder, "dstc2_turns"):
-        turn = canonical_turn(row)
-        by_day[turn["ts"][:10]].append(json.dumps(turn, ensure_ascii=False))
+        if is_in(row["user_id"]):
+            turn = canonical_turn(row)
+            by_day[turn["ts"][:10]].append(json.dumps(turn, ensure_ascii=False))
     out.mkdir(parents=True, exist_ok=True)
     for day, lines in by_day.items():
         (out / f"{day}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

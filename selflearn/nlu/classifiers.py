@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from selflearn.nlu.examples import Example, Item
-from selflearn.nlu.words import words
+from selflearn.nlu.words import word_spans, words
 from selflearn.ragged import Floats
 
 MIN_EXAMPLES = 3
@@ -70,7 +70,11 @@ def unsaid_items(example: Example) -> frozenset[Item]:
     return example.items - said
 
 
-def is_said(item: Item, text: str) -> bool:
-    """Whether the item's value stands in the text as whole words."""
-    wanted, found = words(item[1].casefold()), words(text.casefold())
-    return any(found[at : at + len(wanted)] == wanted for at in range(len(found) - len(wanted) + 1))
+def place_of(item: Item, text: str) -> tuple[int, int] | None:
+    """Where the item's value first stands in the text as whole words: start and end, in characters."""
+    wanted, spans = words(item[1].casefold()), word_spans(text)
+    found = [text[start:end].casefold() for start, end in spans]
+    for at in range(len(found) - len(wanted) + 1):
+        if wanted and found[at : at + len(wanted)] == wanted:
+            return spans[at][0], spans[at + len(wanted) - 1][1]
+    return None

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from selflearn.errors import DataError
-from selflearn.nlu.classifiers import IntentClassifier, ItemClassifiers, is_said
-from selflearn.nlu.examples import Example, Item, Reading
+from selflearn.nlu.classifiers import IntentClassifier, ItemClassifiers, place_of
+from selflearn.nlu.examples import Example, Item, Reading, Tagged
 from selflearn.nlu.features import SentenceFeatures
 from selflearn.nlu.tagger import Tagger
 from selflearn.ragged import Floats
 
 _EVEN = 0.5
+_LEAST = 1e-4
+"""Probability of what was never seen."""
 
 
 class ReferenceNLU:
@@ -49,6 +51,28 @@ class ReferenceNLU:
             for text, context, of_intent, of_items in zip(texts, contexts, p_intent, p_items, strict=True)
         ]
 
+    def probabilities(self, text: str, context: str, frames: Sequence[tuple[str, frozenset[Item]]]) -> Floats:
+        """Probability of each intent with its items, whether or not it is what the NLU would read itself."""
+        features = self._features.transform([text], [context])
+        p_intent = dict(zip(self._intents.intents, self._intents.probabilities(features)[0], strict=True))
+        p_items = self._items.probabilities(features)[0]
+        return np.array(
+            [
+                p_intent.get(intent, _LEAST) * self._p_items(text, context, intent, items, p_items)
+                for intent, items in frames
+            ]
+        )
+
+    def _p_items(self, text: str, context: str, intent: str, items: frozenset[Item], p_items: Floats) -> float:
+        said = {item: place for item in items if (place := place_of(item, text)) is not None}
+        tagged = [Tagged(slot, *place) for (slot, _), place in said.items()]
+        p_known = dict(zip(self._items.items, p_items, strict=True))
+        found = max(self._tagger.probability(text, context, intent, tagged), _LEAST)
+        for item, p_item in p_known.items():
+            if item not in said and place_of(item, text) is None:
+                found *= p_item if item in items else 1 - p_item
+        return float(found * _LEAST ** len(items - said.keys() - p_known.keys()))
+
     def _readings(self, text: str, context: str, p_intent: Floats, p_items: Floats, most: int) -> list[Reading]:
         meant, p_meant = self._unsaid(text, p_items)
         found = []
@@ -61,7 +85,7 @@ class ReferenceNLU:
 
     def _unsaid(self, text: str, p_items: Floats) -> tuple[set[Item], float]:
         """Items that the sentence means though their values do not stand in it, and the probability of just these."""
-        unsaid = np.array([not is_said(item, text) for item in self._items.items], dtype=bool)
+        unsaid = np.array([place_of(item, text) is None for item in self._items.items], dtype=bool)
         chosen = np.flatnonzero(unsaid & (p_items > _EVEN))
         p_right = np.maximum(p_items, 1 - p_items)[unsaid]
         return {self._items.items[at] for at in chosen}, float(np.exp(np.log(p_right).sum()))

@@ -1,0 +1,206 @@
+"""Retraining without gold, on real phone calls: `--train DIR --test DIR --out DIR`.
+
+DIR holds `dstc2_turns.jsonl.gz`. The train folder is mined from raw log to goal posteriors, by `obs` alone. One
+reference NLU is trained on what the live NLU said of the train folder's turns, on those that worked, on those and the
+mined corrections, and on gold; each reads the test folder's turns, alone and multiplied with the live alternatives.
+A figure is the share of exact frames. Where both folders are one, its callers are halved by the parity of the MD5 of
+their name, and each half is the test of what was mined from the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from deltalake import DeltaTable
+
+from common import print_figures, write_scores
+from dstc2 import mine, prepare
+from dstc2_log import Row, asked_slot, canonical_turn, frame, items_of_goal, read_rows, turn_id
+from selflearn.lakehouse.store import Lakehouse
+from selflearn.nlu import Example, Item, Reading, ReferenceNLU, Tagged
+from selflearn.nlu.classifiers import place_of
+from selflearn.pipeline import LEARNING, MINING
+from selflearn.session import build_session, effective_configuration
+from selflearn.settings import USER_KEY_VARIABLE
+
+Frame = tuple[str, frozenset[Item]]
+
+_NONE = "none"
+"""Intent of a turn that the live NLU had no reading of."""
+_WORKED = 0.5
+_UNSEEN = 0.02
+"""Probability of a reading that is not among the live alternatives."""
+_SEED = 20260105
+_DRAWS = 1_000
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn as the live system saw it, and what was meant."""
+
+    turn_id: str
+    user_id: str
+    text: str
+    context: str
+    live: Frame
+    alternatives: dict[Frame, float]
+    meant: Frame
+
+
+def main() -> None:
+    """Run the benchmark and write its files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True, help="folder that is mined")
+    parser.add_argument("--test", type=Path, required=True, help="folder whose turns are read")
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores; tables in it are replaced")
+    given = parser.parse_args()
+    os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
+    started = time.perf_counter()
+    spark = build_session("selflearn benchmark retrain")
+    halves: tuple[Callable[[str], bool], ...] = (lambda user: True,)
+    if given.train.resolve() == given.test.resolve():
+        halves = (_is_odd, lambda user: not _is_odd(user))
+    scores: list[dict[str, Any]] = []
+    for number, is_mined in enumerate(halves):
+        log = prepare(given.train, given.out / f"mined-{number}", is_in=is_mined)
+        lake = Lakehouse(spark, log.settings.lake)
+        mine(lake, log, (*MINING, *LEARNING))
+        learnt_from = [turn for turn in read_turns(given.train) if is_mined(turn.user_id)]
+        asked = [turn for turn in read_turns(given.test) if len(halves) == 1 or not is_mined(turn.user_id)]
+        scores.append(compare(training_sets(Path(lake.root), learnt_from), asked))
+    figures = {**summary(scores), "seconds": time.perf_counter() - started}
+    write_scores(given.out, figures, effective_configuration(spark))
+    print_figures("Retraining without gold: exact frames of callers not mined", figures)
+
+
+def _is_odd(user: str) -> bool:
+    return hashlib.md5(user.encode()).digest()[-1] % 2 == 1
+
+
+def read_turns(folder: Path) -> list[Turn]:
+    """The folder's turns."""
+    return [_turn(row) for row in read_rows(folder, "dstc2_turns")]
+
+
+def _turn(row: Row) -> Turn:
+    seen = canonical_turn(row)
+    alternatives: dict[Frame, float] = {}
+    for one in seen["nlu_alternatives"]:
+        alternatives[_frame(one)] = alternatives.get(_frame(one), 0.0) + one["score"]
+    meant = frame(row["gold"]["acts"], asked_slot(row["obs"]["prompt_acts"] or []))
+    return Turn(
+        turn_id=turn_id(row["session_id"], row["turn"]),
+        user_id=row["user_id"],
+        text=seen["text"],
+        context=seen["context"],
+        live=_frame(seen),
+        alternatives=alternatives,
+        meant=_frame(meant or {"intent": None, "slots": None}),
+    )
+
+
+def _frame(row: Row) -> Frame:
+    return row["intent"] or _NONE, frozenset((slot["name"], slot["value"]) for slot in row["slots"] or ())
+
+
+def training_sets(lake: Path, turns: Sequence[Turn]) -> dict[str, list[Example]]:
+    """What the NLU is trained on, by the name of the row in the table of results."""
+    failed = DeltaTable(lake / "turn_outcomes").to_pandas(columns=["turn_id", "p_friction"])
+    friction = dict(failed.itertuples(index=False))
+    utterances = dict(DeltaTable(lake / "turns").to_pandas(columns=["turn_id", "utterance_id"]).itertuples(index=False))
+    labels = DeltaTable(lake / "weak_labels").to_pandas(columns=["utterance_id", "goal", "p_correct"])
+    label_of = {row.utterance_id: (_frame(json.loads(row.goal)), row.p_correct) for row in labels.itertuples()}
+    worked = [turn for turn in turns if friction[turn.turn_id] < _WORKED]
+    corrected = []
+    for turn in turns:
+        meant, probability = label_of.get(utterances[turn.turn_id], (turn.live, 1.0))
+        if meant != turn.live:
+            corrected.append(example(turn, meant, probability))
+        elif friction[turn.turn_id] < _WORKED:
+            corrected.append(example(turn, turn.live))
+    return {
+        "output of the live NLU": [example(turn, turn.live) for turn in turns],
+        "turns that worked": [example(turn, turn.live) for turn in worked],
+        "turns that worked, and corrections": corrected,
+        "gold": [example(turn, turn.meant) for turn in turns],
+    }
+
+
+def example(turn: Turn, meant: Frame, weight: float = 1.0) -> Example:
+    """The turn as a sentence to learn from; values that stand in its words are tagged there."""
+    intent, items = meant
+    tagged: list[Tagged] = []
+    for slot, value in sorted(items, key=lambda item: (-len(item[1]), item)):
+        place = place_of((slot, value), turn.text)
+        if place and not any(place[0] < one.end and one.start < place[1] for one in tagged):
+            tagged.append(Tagged(slot, *place))
+    return Example(turn.text, turn.context, intent, items, tuple(tagged), weight)
+
+
+def compare(sets: dict[str, list[Example]], turns: Sequence[Turn]) -> dict[str, Any]:
+    """Of every turn whether its frame is exact, by row of the table; and the callers."""
+    is_right: dict[str, list[bool]] = {"live NLU": [_is_exact(turn.live, turn) for turn in turns]}
+    for name, examples in sets.items():
+        nlu = ReferenceNLU(examples)
+        found = [one[0] for one in nlu.read([turn.text for turn in turns], [turn.context for turn in turns])]
+        is_right[name] = [_is_exact((one.intent, one.items), turn) for one, turn in zip(found, turns, strict=True)]
+        is_right[f"{name}, times the live alternatives"] = [
+            _is_exact(_multiplied(nlu, turn, one), turn) for one, turn in zip(found, turns, strict=True)
+        ]
+    sizes = {name: len(examples) for name, examples in sets.items()}
+    return {"is_right": is_right, "callers": [turn.user_id for turn in turns], "sizes": sizes}
+
+
+def _multiplied(nlu: ReferenceNLU, turn: Turn, own: Reading) -> Frame:
+    """The most probable of the live alternatives and the NLU's own reading, by the product of both probabilities."""
+    frames = list(dict.fromkeys([*turn.alternatives, (own.intent, own.items)]))
+    p_live = [max(turn.alternatives.get(one, 0.0), _UNSEEN) for one in frames]
+    return frames[int(np.argmax(nlu.probabilities(turn.text, turn.context, frames) * p_live))]
+
+
+def _is_exact(found: Frame, turn: Turn) -> bool:
+    return _items(found) == _items(turn.meant)
+
+
+def _items(found: Frame) -> list[str]:
+    slots = [{"name": name, "value": value} for name, value in found[1]]
+    return items_of_goal(json.dumps({"intent": found[0], "slots": slots}))
+
+
+def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Share of exact frames by row, with 95 % intervals by bootstrap over callers; and of the gold row's gain."""
+    callers = np.array([caller for one in scores for caller in one["callers"]])
+    right = {
+        name: np.array([value for one in scores for value in one["is_right"][name]]) for name in scores[0]["is_right"]
+    }
+    draws = _draws(callers)
+    live, gold = right["live NLU"].mean(), right["gold"].mean()
+    rows = {}
+    for name, is_right in right.items():
+        low, high = np.quantile(draws @ is_right / draws.sum(axis=1), (0.025, 0.975))
+        gain = (is_right.mean() - live) / (gold - live)
+        rows[name] = {"exact": float(is_right.mean()), "low": float(low), "high": float(high), "share": float(gain)}
+    sizes = {name: sum(one["sizes"][name] for one in scores) for name in scores[0]["sizes"]}
+    return {"rows": rows, "examples": sizes, "turns": len(callers), "seed": _SEED, "draws": _DRAWS}
+
+
+def _draws(callers: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """How often each turn counts in each of the bootstrap's draws of callers, shape (draws, turns)."""
+    _, caller = np.unique(callers, return_inverse=True)
+    n_callers = int(caller.max()) + 1
+    drawn = np.random.default_rng(_SEED).multinomial(n_callers, np.full(n_callers, 1 / n_callers), size=_DRAWS)
+    return np.asarray(drawn[:, caller])
+
+
+if __name__ == "__main__":
+    main()
