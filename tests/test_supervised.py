@@ -287,6 +287,17 @@ def test_a_corpus_teaches_that_another_value_is_no_rephrase(log: tuple[pa.Table,
     assert average_precision_score(pairs.labels, after) > average_precision_score(pairs.labels, before)
 
 
+def test_where_gold_is_enough_for_trees_it_is_said_that_the_corpus_is_not_used(
+    log: tuple[pa.Table, pd.DataFrame], is_held_out: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns, gold = log
+    sentences = sentence_pairs(corpus())
+    model = fit_pair_model(turns, SETTINGS, (turns, gold[~is_held_out].head(2_000)), sentences, {})
+    assert isinstance(model.fitted, MixedModel)
+    assert "n_sentence_pairs" not in model.provenance
+    assert f"with 2000 gold pairs the model learns from gold alone; {len(sentences.labels)} pairs" in caplog.text
+
+
 def test_a_log_without_pairs_is_refused(log: tuple[pa.Table, pd.DataFrame]) -> None:
     with pytest.raises(DataError, match="the sample of 1 turns has no two that are compared"):
         fit_pair_model(log[0].slice(0, 1), SETTINGS, log, None, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ _WEIGHTS = (0.65, 0.35)
 _PULL_WEIGHTS = 0.1
 _SHOWN = 3
 
+logger = logging.getLogger(__name__)
+
 
 def fit_pair_model(
     sample: pa.Table,
@@ -83,6 +86,12 @@ def fit_pair_model(
     fitted: LinearModel | MixedModel
     if judged is not None and is_enough_for_trees(judged.pairs.labels, judged.users):
         fitted = fit_mixed(names, judged)
+        if sentences is not None:
+            logger.warning(
+                "with %d gold pairs the model learns from gold alone; %d pairs of sentences of the corpus are not used",
+                len(judged.pairs.labels),
+                len(sentences.labels),
+            )
     else:
         of_sentences = None
         if sentences is not None:
