@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from selflearn.detect.items import NONE
+from selflearn.detect.items import NONE, goal_items
 from selflearn.detect.supervised.batch import Batch, dot
 from selflearn.detect.supervised.linear import standard_scores
 from selflearn.detect.supervised.statistics import item_keys
@@ -51,16 +51,16 @@ class Said:
 
 
 def said_in(batch: Batch) -> Said:
-    """Words heard, items considered, items acted on, context, and words of the prompt: each kind hashed by name."""
+    """Words heard, items considered, items acted on, situation, and words of the prompt: each kind hashed by name."""
     turns, n = batch.compared.turns, batch.compared.n_turns
     items = _hashes(item_keys(batch.names))
     considered = np.minimum(1.0, turns.items.probabilities), items[turns.items.codes], turns.items.offsets
     turn, acted = batch.acted_items
     acted_on = np.ones(len(turn)), (turn, items[acted])
-    context = np.ones(n), _hashes(batch.contexts)[turns.context], np.arange(n + 1)
+    situation = np.ones(n), _situations(batch), np.arange(n + 1)
     told = sparse.csr_array(word_counts(characters_of([*batch.prompts, ""])) > 0).astype(np.float64)
     prompt = told[np.where(turns.prompt == NONE, len(batch.prompts), turns.prompt)]
-    named = [sparse.csr_array(rows, shape=(n, _BUCKETS)) for rows in (considered, acted_on, context)]
+    named = [sparse.csr_array(rows, shape=(n, _BUCKETS)) for rows in (considered, acted_on, situation)]
     everything = sparse.hstack([turns.word_profiles, *named, prompt], format="csr")
     return Said(sparse.csr_array(everything), batch.compared.source, batch.compared.target)
 
@@ -118,6 +118,16 @@ def design(held: Said, scores: Floats) -> sparse.csr_array:
 def pulls(n_things: int, n_features: int) -> Floats:
     """Of each coefficient towards 0, in gold pairs."""
     return np.repeat([_PULL_THING, _PULL_FEATURE, _PULL_OFFSET], [3 * n_things, n_features, 1])
+
+
+def _situations(batch: Batch) -> Ints:
+    """Of each turn, its context with what kind of reading it was acted on by: intent and names of slots."""
+    readings, context = batch.compared.turns.readings, batch.compared.turns.context
+    kinds = [" ".join(sorted({slot or value for slot, value in goal_items(goal)})) for goal in readings.goals] + [""]
+    n = len(kinds)
+    # `NONE` is the last kind, that without items.
+    keys, place = np.unique(context * n + readings.acted_on % n, return_inverse=True)
+    return _hashes(f"{batch.contexts[key // n]}\n{kinds[key % n]}" for key in keys.tolist())[place]
 
 
 def _hashes(names: Iterable[str]) -> Ints:
