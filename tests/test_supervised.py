@@ -18,9 +18,10 @@ from selflearn.detect import LevelModel, read_pinned
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.latent_class import shipped_model, sigmoid
 from selflearn.detect.supervised import SupervisedModel, fit_pair_model, fitting, sentence_pairs
+from selflearn.detect.supervised.batch import batch_of
 from selflearn.detect.supervised.features import LABEL_FREE, log_statistics, pair_features
 from selflearn.detect.supervised.linear import LinearModel
-from selflearn.detect.supervised.model import TreeModel
+from selflearn.detect.supervised.model import MixedModel
 from selflearn.detect.supervised.trees import MAX_LEAVES, Trees, mean_of
 from selflearn.errors import DataError, SettingsError
 from selflearn.evaluate import expected_calibration_error
@@ -90,7 +91,7 @@ def test_hundreds_of_pairs_make_a_linear_model_and_thousands_make_trees(
     linear: SupervisedModel, trees: SupervisedModel
 ) -> None:
     assert isinstance(linear.fitted, LinearModel)
-    assert isinstance(trees.fitted, TreeModel)
+    assert isinstance(trees.fitted, MixedModel)
     assert linear.provenance["n_gold"] == 400
     assert linear.provenance["settings_fingerprint"] == "of a test"
     enough = np.arange(fitting.TREES_FROM) % 5 == 0
@@ -136,12 +137,12 @@ def test_features_are_finite_where_everything_is_missing(compared: Comparison) -
         ]
     )
     statistics = log_statistics(compared, shipped_model("pair"))
-    names, features = pair_features(compare_sessions(bare, SETTINGS), statistics)
+    names, features = pair_features(batch_of(compare_sessions(bare, SETTINGS)), statistics)
     assert features.shape == (3, len(names))
     assert not np.isinf(features).any()
     assert np.isfinite(features[:, names.index(LABEL_FREE)]).all()
     nothing = log_statistics(compare_sessions(bare, SETTINGS), shipped_model("pair"))
-    assert pair_features(compared, nothing)[1].shape == (len(compared.source), len(names))
+    assert pair_features(batch_of(compared), nothing)[1].shape == (len(compared.source), len(names))
 
 
 def test_models_score_a_batch_without_pairs(linear: SupervisedModel, trees: SupervisedModel) -> None:
@@ -212,9 +213,9 @@ def test_gold_of_unknown_turns_is_refused_and_of_pairs_too_far_apart_left_out(
         ("{}", "signals, match, unmatch or reliance is missing"),
         ("[1]", "is no saved detector"),
         ('{"format": "another"}', "its format is not selflearn.pairs"),
-        ('{"format": "selflearn.pairs", "version": 99}', "its version is 99, this one reads 1"),
-        ('{"format": "selflearn.pairs", "version": 1, "kind": "deep"}', "its kind is 'deep'"),
-        ('{"format": "selflearn.pairs", "version": 1, "kind": "trees"}', "is no saved detector"),
+        ('{"format": "selflearn.pairs", "version": 99}', "its version is 99, this one reads 2"),
+        ('{"format": "selflearn.pairs", "version": 2, "kind": "deep"}', "its kind is 'deep'"),
+        ('{"format": "selflearn.pairs", "version": 2, "kind": "mixed"}', "is no saved detector"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(content: str, message: str, tmp_path: Path) -> None:
@@ -223,10 +224,20 @@ def test_a_file_that_is_no_model_is_refused(content: str, message: str, tmp_path
         read_pinned(tmp_path / "model.json")
 
 
-def test_a_model_of_other_signals_is_refused(linear: SupervisedModel, tmp_path: Path) -> None:
-    for model in (replace(linear, signals=("gap",)), replace(shipped_model("pair"), signals=("gap",))):
+def test_a_model_of_other_signals_or_levels_is_refused(linear: SupervisedModel, tmp_path: Path) -> None:
+    level_model = shipped_model("pair")
+    renamed = ("pace", *linear.signals[1:])
+    turned = linear.signals[::-1]
+    others: list[tuple[SupervisedModel | LevelModel, str]] = [
+        (replace(linear, signals=renamed), r"it alone has \['pace'\], this version alone \['source_confidence'\]"),
+        (replace(level_model, signals=renamed), r"it alone has \['pace'\], this version alone"),
+        (replace(level_model, signals=turned), "another order"),
+        (replace(linear, edges=((0.4,), *linear.edges[1:])), r"source_confidence had the edges \(0.4,\), in this"),
+        (replace(level_model, match=((0.0, 1.0), *level_model.match[1:])), "source_confidence had 2 levels, in this"),
+    ]
+    for model, message in others:
         (tmp_path / "model.json").write_text(model.to_json())
-        with pytest.raises(SettingsError, match="this version has"):
+        with pytest.raises(SettingsError, match=message):
             read_pinned(tmp_path / "model.json")
     (tmp_path / "model.json").write_text(shipped_model("pair").to_json())
     assert isinstance(read_pinned(tmp_path / "model.json"), LevelModel)
@@ -274,6 +285,17 @@ def test_a_corpus_teaches_that_another_value_is_no_rephrase(log: tuple[pa.Table,
     of_sentences = compare_sessions(pairs.turns, SETTINGS)
     before, after = (scorer.pair_log_odds(of_sentences) for scorer in (model.label_free, model))
     assert average_precision_score(pairs.labels, after) > average_precision_score(pairs.labels, before)
+
+
+def test_where_gold_is_enough_for_trees_it_is_said_that_the_corpus_is_not_used(
+    log: tuple[pa.Table, pd.DataFrame], is_held_out: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns, gold = log
+    sentences = sentence_pairs(corpus())
+    model = fit_pair_model(turns, SETTINGS, (turns, gold[~is_held_out].head(2_000)), sentences, {})
+    assert isinstance(model.fitted, MixedModel)
+    assert "n_sentence_pairs" not in model.provenance
+    assert f"with 2000 gold pairs the model learns from gold alone; {len(sentences.labels)} pairs" in caplog.text
 
 
 def test_a_log_without_pairs_is_refused(log: tuple[pa.Table, pd.DataFrame]) -> None:

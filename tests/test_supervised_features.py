@@ -48,7 +48,7 @@ def random_log(n_sessions: int = 60) -> Comparison:
 
 def features_of(rows: list[Row], log: LogStatistics) -> dict[str, float]:
     """Features of the only pair, or the first."""
-    names, features = pair_features(compare_sessions(as_table(rows), Detect()), log)
+    names, features = pair_features(batch_of(compare_sessions(as_table(rows), Detect())), log)
     return dict(zip(names, features[0].tolist(), strict=True))
 
 
@@ -58,7 +58,7 @@ def log() -> LogStatistics:
 
 
 def test_every_feature_has_a_name_of_its_own_and_sentences_have_theirs(log: LogStatistics) -> None:
-    names, features = pair_features(random_log(), log)
+    names, features = pair_features(batch_of(random_log()), log)
     assert len(set(names)) == len(names) == features.shape[1]
     assert set(names) >= WORDING
 
@@ -110,7 +110,7 @@ def test_words_that_the_reading_explains_are_no_rest(log: LogStatistics) -> None
 
 def test_pairs_around_are_those_of_the_neighbours(log: LogStatistics) -> None:
     compared = random_log()
-    names, features = pair_features(compared, log)
+    names, features = pair_features(batch_of(compared), log)
     log_odds = log.label_free.pair_log_odds(compared)
     by_turns = dict(zip(zip(compared.source, compared.target, strict=True), log_odds, strict=True))
     around = {

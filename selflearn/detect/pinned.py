@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 from selflearn.detect.detector import PairModel
 from selflearn.detect.latent_class import LevelModel
-from selflearn.detect.signals import PAIR_SIGNAL_NAMES
+from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS
 from selflearn.detect.supervised.model import SupervisedModel
 from selflearn.errors import SettingsError
 
@@ -29,12 +30,26 @@ def read_pinned(file: Path) -> PairModel:
         raise SettingsError(
             f"detect.model {file} is no saved detector ({error})", "save one with this version"
         ) from None
-    if model.signals != PAIR_SIGNAL_NAMES:
+    difference = _difference(model)
+    if difference:
         raise SettingsError(
-            f"detect.model {file} weighs the signals {model.signals}, this version has {PAIR_SIGNAL_NAMES}",
-            "fit the detector again with this version",
+            f"detect.model {file} was fitted with other signals: {difference}",
+            "fit the detector again with this version (`selflearn fit pairs`)",
         )
     return model
+
+
+def _difference(model: PairModel) -> str | None:
+    """The first way in which the signals that the model was fitted with are not those of `PAIR_SIGNALS`."""
+    if model.signals != PAIR_SIGNAL_NAMES:
+        only = [sorted(set(left) - set(right)) for left, right in permutations((model.signals, PAIR_SIGNAL_NAMES))]
+        return f"it alone has {only[0]}, this version alone {only[1]}" if any(only) else "they are in another order"
+    for k, signal in enumerate(PAIR_SIGNALS):
+        if isinstance(model, SupervisedModel) and model.edges[k] != signal.edges:
+            return f"{signal.name} had the edges {model.edges[k]}, in this version {signal.edges}"
+        if isinstance(model, LevelModel) and len(model.match[k]) != signal.n_levels:
+            return f"{signal.name} had {len(model.match[k])} levels, in this version {signal.n_levels}"
+    return None
 
 
 def pair_model_from_json(content: str) -> PairModel:

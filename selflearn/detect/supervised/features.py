@@ -47,9 +47,9 @@ def log_statistics(sample: Comparison, label_free: LevelModel) -> LogStatistics:
     return LogStatistics(label_free, count_expectations(batch), fit_reader(batch))
 
 
-def pair_features(compared: Comparison, log: LogStatistics) -> tuple[tuple[str, ...], Floats]:
+def pair_features(batch: Batch, log: LogStatistics) -> tuple[tuple[str, ...], Floats]:
     """Names of the features, and the features of every pair, shape (pairs, features); NaN where missing."""
-    batch, source, target = batch_of(compared), compared.source, compared.target
+    compared, source, target = batch.compared, batch.compared.source, batch.compared.target
     columns = {name: compared.signals[:, k] for k, name in enumerate(PAIR_SIGNAL_NAMES)}
     columns |= _around(compared, log.label_free.log_odds(compared.levels, compared.seeds), batch)
     columns |= _unexplained(batch, source, target)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, WITHHELD_SIGNALS
+from selflearn.detect.supervised.batch import batch_of
 from selflearn.detect.supervised.corpus import SentencePairs
 from selflearn.detect.supervised.features import LogStatistics, log_statistics, pair_features
-from selflearn.detect.supervised.linear import Labelled, LinearModel, fit_linear, logistic
-from selflearn.detect.supervised.model import SupervisedModel, TreeModel
+from selflearn.detect.supervised.lexical import LexicalModel, Said, common_things, design, pulls, said_in
+from selflearn.detect.supervised.linear import Labelled, LinearModel, fit_linear, logistic, standard_scores
+from selflearn.detect.supervised.model import MixedModel, SupervisedModel
 from selflearn.detect.supervised.trees import MAX_LEAVES, mean_of
 from selflearn.errors import DataError
 from selflearn.ragged import Floats, Ints
@@ -37,8 +42,12 @@ _BOOSTING: Mapping[str, Any] = {
     "max_features": 0.2,
     "early_stopping": False,
 }
-_PULL_CALIBRATION = 0.1
+_WEIGHTS = (0.65, 0.35)
+"""Of the trees and of the lexical model, that the fitted ones are drawn to."""
+_PULL_WEIGHTS = 0.1
 _SHOWN = 3
+
+logger = logging.getLogger(__name__)
 
 
 def fit_pair_model(
@@ -48,13 +57,13 @@ def fit_pair_model(
     sentences: SentencePairs | None,
     provenance: Mapping[str, Any],
 ) -> SupervisedModel:
-    """Fit the model that so much gold is enough for: linear from `MIN_GOLD` pairs on, trees from `TREES_FROM` on.
+    """Fit the model that so much gold is enough for: linear from `MIN_GOLD` pairs on, with trees from `TREES_FROM` on.
 
     Args:
         sample: whole sessions, in order, that stand for the log (columns of `detection.observed`).
         settings: which turns are compared.
         gold: the whole sessions that hold gold pairs, in order, and the pairs (columns of `evaluate.read_gold`).
-        sentences: pairs of a labelled corpus; trees do without.
+        sentences: pairs of a labelled corpus; the model with trees does without.
         provenance: where all this comes from; how much of it there was is added.
 
     Raises:
@@ -69,22 +78,29 @@ def fit_pair_model(
         )
     label_free = fit_label_free(compared)
     log = log_statistics(compared, label_free)
-    names, of_log = pair_features(compared, log)
+    names, of_log = pair_features(batch_of(compared), log)
     counts: dict[str, int] = {}
-    labelled, users = None, np.zeros(0, dtype=np.int64)
+    judged = None
     if gold is not None:
-        labelled, users, counts = _gold_features(*gold, settings, log)
-    fitted: LinearModel | TreeModel
-    if labelled is not None and is_enough_for_trees(labelled.labels, users):
-        fitted = fit_trees(names, labelled, users)
+        judged, counts = _gold_pairs(*gold, settings, log)
+    fitted: LinearModel | MixedModel
+    if judged is not None and is_enough_for_trees(judged.pairs.labels, judged.users):
+        fitted = fit_mixed(names, judged)
+        if sentences is not None:
+            logger.warning(
+                "with %d gold pairs the model learns from gold alone; %d pairs of sentences of the corpus are not used",
+                len(judged.pairs.labels),
+                len(sentences.labels),
+            )
     else:
         of_sentences = None
         if sentences is not None:
-            features = pair_features(compare_sessions(sentences.turns, settings), log)[1]
+            features = pair_features(batch_of(compare_sessions(sentences.turns, settings)), log)[1]
             of_sentences = Labelled(features, sentences.labels)
             counts["n_sentence_pairs"] = len(sentences.labels)
-        fitted = fit_linear(names, of_log, labelled, of_sentences)
-    return SupervisedModel(fitted, log, PAIR_SIGNAL_NAMES, {**provenance, **counts})
+        fitted = fit_linear(names, of_log, judged.pairs if judged else None, of_sentences)
+    edges = tuple(signal.edges for signal in PAIR_SIGNALS)
+    return SupervisedModel(fitted, log, PAIR_SIGNAL_NAMES, edges, {**provenance, **counts})
 
 
 def fit_label_free(compared: Comparison) -> LevelModel:
@@ -101,25 +117,69 @@ def is_enough_for_trees(labels: Floats, users: Ints) -> bool:
     return bool(enough and len(np.unique(users)) >= TREES_FROM_USERS)
 
 
-def fit_trees(names: Sequence[str], gold: Labelled, users: Ints) -> TreeModel:
-    """Boosted trees, one bag for each fold of users left out; scores of the left out calibrate the bags' mean."""
-    kept = [k for k in range(len(names)) if _n_values(gold.features[:, k]) > 1]
-    x, y = gold.features[:, kept], gold.labels
-    left_out, bags = np.zeros(len(y)), []
-    folds = GroupKFold(_BAGS, shuffle=True, random_state=0).split(x, y, users)
-    for number, (train, held) in enumerate(folds):
-        bag = HistGradientBoostingClassifier(random_state=number, **_BOOSTING).fit(x[train], y[train])
-        left_out[held] = bag.decision_function(x[held])
-        bags.append(bag)
-    design = np.column_stack([left_out, np.ones(len(y))])
-    slope, offset = logistic(design, y, np.ones(len(y)), np.array([1.0, 0.0]), np.full(2, _PULL_CALIBRATION))
-    return TreeModel(tuple(names[k] for k in kept), mean_of(bags), float(slope), float(offset))
+@dataclass(frozen=True)
+class Judged:
+    """Gold pairs: features and labels, the user of each, and what its turns hold."""
+
+    pairs: Labelled
+    users: Ints
+    said: Said
 
 
-def _gold_features(
+def fit_mixed(names: Sequence[str], gold: Judged) -> MixedModel:
+    """Trees and a lexical model, means over bags; weighed by how they score the users that a bag leaves out."""
+    kept = [k for k in range(len(names)) if _n_values(gold.pairs.features[:, k]) > 1]
+    used = Labelled(gold.pairs.features[:, kept], gold.pairs.labels)
+    means, spreads = np.nanmean(used.features, axis=0), np.nanstd(used.features, axis=0)
+    things = common_things(gold.said)
+    rows = design(gold.said.of(things), standard_scores(used.features, means, spreads))
+    bags = fit_bags(used, rows, pulls(len(things), len(kept)), gold.users)
+    sums = np.column_stack([bags.left_out, np.ones(len(gold.users))])
+    prior, pull = np.array([*_WEIGHTS, 0.0]), np.full(3, _PULL_WEIGHTS)
+    of_trees, of_things, offset = logistic(sums, used.labels, np.ones(len(sums)), prior, pull).tolist()
+    of_kept = tuple(names[k] for k in kept)
+    lexical = LexicalModel(
+        of_kept,
+        tuple(means.tolist()),
+        tuple(spreads.tolist()),
+        tuple(things.tolist()),
+        tuple(np.mean(bags.coefficients, axis=0).tolist()),
+    )
+    return MixedModel(of_kept, mean_of(bags.trees), lexical, (of_trees, of_things), offset)
+
+
+@dataclass(frozen=True)
+class Bags:
+    """A model of each kind for each fold of users left out.
+
+    Attributes:
+        trees: boosted trees by bag.
+        coefficients: of the lexical model, by bag.
+        left_out: log-odds by the trees, and by the lexical model, of the bag that saw no gold of the pair's user.
+    """
+
+    trees: Sequence[HistGradientBoostingClassifier]
+    coefficients: Sequence[Floats]
+    left_out: Floats
+
+
+def fit_bags(gold: Labelled, rows: sparse.csr_array, pull: Floats, users: Ints) -> Bags:
+    """Fit both kinds to the users of all folds but one, for each fold; `rows` is `lexical.design` of the pairs."""
+    x, y = gold.features, gold.labels
+    trees, coefficients, left_out = [], [], np.zeros((len(y), 2))
+    for number, (train, held) in enumerate(GroupKFold(_BAGS, shuffle=True, random_state=0).split(x, y, users)):
+        of_trees = HistGradientBoostingClassifier(random_state=number, **_BOOSTING).fit(x[train], y[train])
+        of_things = logistic(rows[train], y[train], np.ones(len(train)), np.zeros(len(pull)), pull)
+        left_out[held] = np.column_stack([of_trees.decision_function(x[held]), rows[held] @ of_things])
+        trees.append(of_trees)
+        coefficients.append(of_things)
+    return Bags(trees, coefficients, left_out)
+
+
+def _gold_pairs(
     turns: pa.Table, gold: pd.DataFrame, settings: Detect, log: LogStatistics
-) -> tuple[Labelled, Ints, dict[str, int]]:
-    """Features and labels of the gold pairs that are candidates, their sessions' users, and how many there are."""
+) -> tuple[Judged, dict[str, int]]:
+    """The gold pairs that are candidates, and how many there are."""
     compared = compare_sessions(turns, settings)
     row = {turn: k for k, turn in enumerate(turns["turn_id"].to_pylist())}
     ends = gold[["source_turn_id", "target_turn_id"]]
@@ -141,8 +201,9 @@ def _gold_features(
         "n_gold_rephrases": int(labels.sum()),
         "n_gold_no_candidates": int((~is_candidate).sum()),
     }
-    features = pair_features(compared, log)[1][at[is_candidate]]
-    return Labelled(features, labels), users[source[is_candidate]], counts
+    batch, kept = batch_of(compared), at[is_candidate]
+    labelled = Labelled(pair_features(batch, log)[1][kept], labels)
+    return Judged(labelled, users[source[is_candidate]], said_in(batch).pairs(kept)), counts
 
 
 def _check_amount(labels: Floats, n_given: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize
 
 from selflearn.detect.latent_class import sigmoid
@@ -47,7 +48,7 @@ class LinearModel:
     def log_odds(self, names: Sequence[str], features: Floats) -> Floats:
         """Log-odds of each row of the named features, shape (rows,)."""
         place = {name: k for k, name in enumerate(names)}
-        scores = _scores(features[:, [place[name] for name in self.names]], self.means, self.spreads)
+        scores = standard_scores(features[:, [place[name] for name in self.names]], self.means, self.spreads)
         of_label_free = self.label_free * features[:, place[LABEL_FREE]]
         return np.asarray(self.offset + of_label_free + scores @ np.array(self.weights))
 
@@ -92,7 +93,7 @@ def fit_linear(names: Sequence[str], of_log: Floats, gold: Labelled | None, sent
         if pairs is None:
             continue
         n, is_of_log = len(pairs.labels), pairs is not sentences
-        scores = _scores(pairs.features[:, used], means, spreads)
+        scores = standard_scores(pairs.features[:, used], means, spreads)
         x = np.column_stack([pairs.features[:, place], scores]) * (is_wording | is_of_log)
         rows.append(np.column_stack([x, np.full(n, float(is_of_log)), np.full(n, float(not is_of_log))]))
         labels.append(pairs.labels)
@@ -112,7 +113,7 @@ def fit_linear(names: Sequence[str], of_log: Floats, gold: Labelled | None, sent
     )
 
 
-def logistic(x: Floats, y: Floats, w: Floats, prior: Floats, pull: Floats) -> Floats:
+def logistic(x: Floats | sparse.csr_array, y: Floats, w: Floats, prior: Floats, pull: Floats) -> Floats:
     """Coefficients of the weighted logistic regression with a quadratic pull towards the prior."""
 
     def loss(coefficients: Floats) -> tuple[float, Floats]:
@@ -128,6 +129,7 @@ def _varies(column: Floats) -> bool:
     return bool(len(known)) and float(known.min()) < float(known.max())
 
 
-def _scores(columns: Floats, means: Sequence[float] | Floats, spreads: Sequence[float] | Floats) -> Floats:
+def standard_scores(columns: Floats, means: Sequence[float] | Floats, spreads: Sequence[float] | Floats) -> Floats:
+    """Deviations from the means in spreads, clipped; 0 where the value is missing."""
     scores = (columns - np.asarray(means)) / np.asarray(spreads)
     return np.asarray(np.nan_to_num(np.clip(scores, -_CLIP, _CLIP)))

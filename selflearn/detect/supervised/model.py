@@ -13,45 +13,52 @@ import numpy as np
 
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.latent_class import LevelModel
+from selflearn.detect.supervised.batch import batch_of
 from selflearn.detect.supervised.features import LogStatistics, pair_features
+from selflearn.detect.supervised.lexical import LexicalModel, Said, said_in
 from selflearn.detect.supervised.linear import LinearModel
 from selflearn.detect.supervised.trees import Trees
 from selflearn.ragged import Floats
 
 FORMAT = "selflearn.pairs"
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what a feature means."""
 
 
 @dataclass(frozen=True)
-class TreeModel:
-    """Log-odds are `slope * (sum of trees) + offset`; the two make the sum honest.
+class MixedModel:
+    """Log-odds are a weighted sum of those of boosted trees and of the lexical model, and an offset.
 
     Attributes:
         names: of the features that the trees number from 0.
+        weights: of the trees' sum, and of the lexical log-odds.
     """
 
     names: tuple[str, ...]
     trees: Trees
-    slope: float
+    lexical: LexicalModel
+    weights: tuple[float, float]
     offset: float
 
-    def log_odds(self, names: tuple[str, ...], features: Floats) -> Floats:
-        """Log-odds of each row of the named features, shape (rows,)."""
+    def log_odds(self, names: tuple[str, ...], features: Floats, said: Said) -> Floats:
+        """Log-odds of each pair, shape (pairs,); `names` are those of the features."""
         place = {name: k for k, name in enumerate(names)}
-        return self.slope * self.trees.sum(features[:, [place[name] for name in self.names]]) + self.offset
+        of_trees = self.trees.sum(features[:, [place[name] for name in self.names]])
+        of_things = self.lexical.log_odds(names, features, said)
+        return self.weights[0] * of_trees + self.weights[1] * of_things + self.offset
 
     def to_fields(self) -> dict[str, Any]:
-        own = {"names": list(self.names), "slope": self.slope, "offset": self.offset}
-        return own | {"trees": self.trees.to_fields()}
+        own = {"names": list(self.names), "weights": list(self.weights), "offset": self.offset}
+        return own | {"trees": self.trees.to_fields(), "lexical": self.lexical.to_fields()}
 
     @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> TreeModel:
-        trees = Trees.from_fields(fields["trees"])
-        return cls(tuple(fields["names"]), trees, fields["slope"], fields["offset"])
+    def from_fields(cls, fields: dict[str, Any]) -> MixedModel:
+        trees, lexical = Trees.from_fields(fields["trees"]), LexicalModel.from_fields(fields["lexical"])
+        trees_weight, lexical_weight = fields["weights"]
+        return cls(tuple(fields["names"]), trees, lexical, (trees_weight, lexical_weight), fields["offset"])
 
 
-_KINDS: Mapping[str, type[LinearModel] | type[TreeModel]] = {"linear": LinearModel, "trees": TreeModel}
+_KINDS: Mapping[str, type[LinearModel] | type[MixedModel]] = {"linear": LinearModel, "mixed": MixedModel}
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,16 @@ class SupervisedModel:
     Attributes:
         fitted: what turns features into log-odds.
         log: the label-free model it builds on, and statistics of the log.
-        signals: names of the pair signals it was fitted with.
+        signals, edges: names of the pair signals it was fitted with, and the lower bounds of their levels.
         provenance: numbers of gold pairs, settings' fingerprint, versions of the tables read.
     """
 
     name: ClassVar[str] = "pair"
 
-    fitted: LinearModel | TreeModel
+    fitted: LinearModel | MixedModel
     log: LogStatistics
     signals: tuple[str, ...]
+    edges: tuple[tuple[float, ...], ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,8 +88,11 @@ class SupervisedModel:
         """Log-odds that each pair is a rephrase after a failure, shape (pairs,)."""
         if not len(compared.source):
             return np.zeros(0)
-        names, features = pair_features(compared, self.log)
-        return self.fitted.log_odds(names, features)
+        batch = batch_of(compared)
+        names, features = pair_features(batch, self.log)
+        if isinstance(self.fitted, LinearModel):
+            return self.fitted.log_odds(names, features)
+        return self.fitted.log_odds(names, features, said_in(batch))
 
     def to_json(self) -> str:
         kind = next(name for name, of_kind in _KINDS.items() if isinstance(self.fitted, of_kind))
@@ -89,7 +100,7 @@ class SupervisedModel:
             "format": FORMAT,
             "version": VERSION,
             "kind": kind,
-            "signals": list(self.signals),
+            "signals": dict(zip(self.signals, self.edges, strict=True)),
             "provenance": dict(self.provenance),
             "fitted": self.fitted.to_fields(),
             "log": self.log.to_fields(),
@@ -127,4 +138,5 @@ class SupervisedModel:
             raise ValueError(f"its kind is {fields.get('kind')!r}, known are {', '.join(_KINDS)}")
         fitted = _KINDS[fields["kind"]].from_fields(fields["fitted"])
         log = LogStatistics.from_fields(fields["log"])
-        return cls(fitted, log, tuple(fields["signals"]), fields["provenance"])
+        edges = tuple(tuple(of_signal) for of_signal in fields["signals"].values())
+        return cls(fitted, log, tuple(fields["signals"]), edges, fields["provenance"])
