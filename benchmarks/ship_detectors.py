@@ -77,6 +77,7 @@ def uninformed_pair(signals: tuple[Signal, ...]) -> LevelModel:
     return LevelModel(
         name="pair",
         signals=tuple(signal.name for signal in signals),
+        edges=tuple(signal.edges for signal in signals),
         match=even,
         unmatch=even,
         reliance=(1.0,) * len(signals),

@@ -149,7 +149,8 @@ def pair_model(seed: int) -> LevelModel:
     )
     reliance = tuple(map(float, rng.uniform(0.2, 1, len(PAIR_SIGNALS))))
     names = tuple(signal.name for signal in PAIR_SIGNALS)
-    return LevelModel("pair", names, match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
+    edges = tuple(signal.edges for signal in PAIR_SIGNALS)
+    return LevelModel("pair", names, edges, match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
 
 
 def friction_model(seed: int) -> FrictionModel:
