@@ -49,8 +49,10 @@ def main() -> None:
     newest = models[models["turn_date"] == max(days)].set_index("model")["content"]
     for name in ("pair", "friction"):
         content = json.loads(newest[name], parse_float=lambda text: round(float(text), _DIGITS))
-        # Another assistant has other intents, contexts and words.
-        content |= {"path_trouble": {}, "left_unread": {}} if name == "friction" else {}
+        if name == "friction":
+            # Another assistant has other intents, contexts and words, and another NLU makes its claims.
+            content |= {"path_trouble": {}, "left_unread": {}}
+            content["seeding"] |= {"claimed": [], "worth": []}
         (folder / f"shipped_{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
     pair, friction = LevelModel.from_json(newest["pair"]), FrictionModel.from_json(newest["friction"])
     for name, signals, rows in (
@@ -77,6 +79,7 @@ def uninformed_pair(signals: tuple[Signal, ...]) -> LevelModel:
     return LevelModel(
         name="pair",
         signals=tuple(signal.name for signal in signals),
+        edges=tuple(signal.edges for signal in signals),
         match=even,
         unmatch=even,
         reliance=(1.0,) * len(signals),

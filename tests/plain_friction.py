@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from plain_pairs import Row, acted_on, considered, friction, heard, is_trouble, is_unread
 from selflearn.detect import FOLLOW_UP_SIGNALS, FrictionModel
 from selflearn.detect.additive import AdditiveModel
+from selflearn.detect.friction import Seeding
 
 
 @dataclass(frozen=True)
@@ -64,23 +66,40 @@ def what_followed(session: list[Row], at: int, pairs: list[Pair], path_trouble: 
     }
 
 
-def doubt(turn: Row, per_character: float) -> float:
+def doubt(turn: Row, seeding: Seeding) -> float:
     """Probability that the turn failed, before anything is known of what followed."""
     if is_unread(turn):
-        return min(0.95, max(0.01, len(heard(turn)[0]) * per_character))
+        return min(0.95, max(0.01, len(heard(turn)[0]) * seeding.doubt_per_character))
     if turn["nlu_score"] is not None:
         rivals = sum(p for goal, p in considered(turn).items() if goal != turn["goal"])
         known = turn["nlu_score"] / max(1.0, turn["nlu_score"] + rivals)
     else:
         known = 0.9 if turn["asr_score"] is None else turn["asr_score"]
-    return float(min(0.99, max(0.002, 1 - known)))
+    claimed = float(min(0.99, max(0.002, 1 - known)))
+    if not seeding.claimed:
+        return claimed
+    odds = log_odds(claimed)
+    lines = [(log_odds(c), log_odds(w) - log_odds(c)) for c, w in zip(seeding.claimed, seeding.worth, strict=True)]
+    if odds <= lines[0][0]:
+        shift = lines[0][1]
+    elif odds >= lines[-1][0]:
+        shift = lines[-1][1]
+    else:
+        (x, y), (after, rises_to) = next(pair for pair in pairwise(lines) if pair[0][0] <= odds < pair[1][0])
+        shift = y + (rises_to - y) * (odds - x) / (after - x)
+    return min(0.99, max(0.002, 1 / (1 + math.exp(-odds - shift))))
+
+
+def log_odds(p: float) -> float:
+    p = min(0.999, max(0.001, p))
+    return math.log(p / (1 - p))
 
 
 def outcome(model: FrictionModel, session: list[Row], at: int, pairs: list[Pair]) -> dict[str, float]:
     """Columns of `tables.TURN_OUTCOMES` by name."""
     turn, unsaid = session[at], model.seeding.unsaid
     again = max((pair.p for pair in pairs), default=0.0)
-    d = doubt(turn, model.seeding.doubt_per_character)
+    d = doubt(turn, model.seeding)
     silent = d * unsaid / (1 - d + d * unsaid)
     seed = again + (1 - again) * silent
     if (turn["feedback"] or 0) > 0:

@@ -173,6 +173,13 @@ def shared(said: Counter[str], said_then: Counter[str]) -> float:
     return sum(math.sqrt(n * said_then[part]) for part, n in said.items()) / max(1.0, scale)
 
 
+def beyond_chance(said: Counter[str], said_then: Counter[str]) -> float:
+    """What the two share, were they as long as usual; .002 is what unrelated texts share by size."""
+    sizes = [sum(math.sqrt(n / parts.total()) for n in parts.values()) for parts in (said, said_then)]
+    apart = (1 - shared(said, said_then)) / math.exp(-0.002 * math.prod(sizes)) * math.exp(-0.002 * 50)
+    return min(1.0, max(0.0, 1 - apart))
+
+
 def items(goal: str | None) -> set[tuple[str, str]]:
     """Slot values and, under no name, the intent."""
     return {*values(goal), ("", json.loads(goal)["intent"])} if goal else set()
@@ -263,7 +270,9 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
         "target_last": float(is_last),
         "length_ratio": math.log((length(target) + 3) / (length(source) + 3)),
     }
-    by_words = wording * math.sqrt(reading_new(source, target))
+    beyond = beyond_chance(grams(source), grams(target))
+    counted = max(wording, beyond) if any_reading else beyond
+    by_words = counted * math.sqrt(reading_new(source, target))
     said_again = (by_words + signals["item_again"]) / 2 if any_reading else by_words
     return signals, min(1.0, max(0.0, friction(source) * said_again))
 

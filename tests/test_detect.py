@@ -149,7 +149,8 @@ def pair_model(seed: int) -> LevelModel:
     )
     reliance = tuple(map(float, rng.uniform(0.2, 1, len(PAIR_SIGNALS))))
     names = tuple(signal.name for signal in PAIR_SIGNALS)
-    return LevelModel("pair", names, match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
+    edges = tuple(signal.edges for signal in PAIR_SIGNALS)
+    return LevelModel("pair", names, edges, match, unmatch, reliance, -1.0 + seed, 0.3, 0.75, 1e4, 1)
 
 
 def friction_model(seed: int) -> FrictionModel:
@@ -158,7 +159,9 @@ def friction_model(seed: int) -> FrictionModel:
     weights = AdditiveModel(tuple(signal.name for signal in FOLLOW_UP_SIGNALS), rows, -1.0)
     path_trouble = {'["weather", "city?", ""]': 2.0, '[null, "", null]': 0.5}
     evidence = AdditiveModel(weights.signals[1:], tuple(tuple(2 * w for w in row) for row in weights.weights[1:]), -1.5)
-    return FrictionModel(Seeding(0.2 + 0.1 * seed, 0.03), weights, evidence, path_trouble, {"x": 0.6}, 1e4)
+    return FrictionModel(
+        Seeding(0.2 + 0.1 * seed, 0.03, (0.1, 0.4), (0.05, 0.5)), weights, evidence, path_trouble, {"x": 0.6}, 1e4
+    )
 
 
 DETECTORS = {day: Detector(pair_model(k), friction_model(k)) for k, day in enumerate(DAYS)}

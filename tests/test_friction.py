@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,20 +110,37 @@ def test_noise_is_no_failure_and_a_long_turn_without_a_reading_is_one() -> None:
 
 
 def test_the_log_tells_how_many_failures_nobody_says_again() -> None:
-    n = 1e6
+    found = seeding_of(said_again={5: 0.15})
+    # A quarter of the doubts is not said again; so the .3 of turns without a reading that are stand for .4 failures.
+    assert found.unsaid == pytest.approx(0.25, abs=1e-3)
+    assert found.doubt_per_character * 10 == pytest.approx(0.4, abs=1e-3)
+    # Nothing speaks against the claims.
+    assert found.claimed == ()
+    assert seeding_of(n=0.0).unsaid == pytest.approx(0.25)
+
+
+def test_visible_failures_tell_what_claims_are_worth() -> None:
+    # Of those .9 of which failed .54 were said again: a failure is in .6 of the cases.
+    found = seeding_of(said_again={4: 0.06, 5: 0.06, 7: 0.36}, said_again_in_trouble=0.54)
+    assert found.unsaid == pytest.approx(0.4, abs=1e-3)
+    assert found.claimed == pytest.approx((0.01, 0.035, 0.075, 0.15, 0.2, 0.425, 0.6, 0.875), abs=1e-3)
+    worth = dict(enumerate(found.worth, start=1))
+    assert [worth[level] for level in (4, 5, 7)] == pytest.approx([0.1, 0.1, 0.6], abs=1e-3)
+    assert all(below <= above for below, above in pairwise(found.worth))
+
+
+def seeding_of(n: float = 1e6, said_again: dict[int, float] | None = None, said_again_in_trouble: float = 0) -> Seeding:
+    """Learnt from `n` turns at each level of doubt that is given, and as many in trouble, if any; means by level."""
+    claimed, again = {4: 0.15, 5: 0.2, 7: 0.6}, said_again or {}
     counted = {
-        "doubt": (n, 0.2 * n),
-        "said again": (n, 0.15 * n),
+        **{f"doubt {k}": (n * (k in again), n * claimed.get(k, 0) * (k in again)) for k in range(1, 9)},
+        **{f"said again {k}": (n * (k in again), n * again.get(k, 0)) for k in range(1, 9)},
+        "said again in trouble": (n * (said_again_in_trouble > 0), n * said_again_in_trouble),
         "said again unread": (n / 10, 0.03 * n),
         "length": (2 * n, 40 * n),
         "length unread": (n / 10, n),
     }
-    found = _seeding(pd.DataFrame.from_dict(counted, orient="index", columns=["n", "seed_sum"]))
-    # A quarter of the doubts is not said again; so the .3 of turns without a reading that are stand for .4 failures.
-    assert found.unsaid == pytest.approx(0.25, abs=1e-3)
-    assert found.doubt_per_character * 10 == pytest.approx(0.4, abs=1e-3)
-    nothing = pd.DataFrame(0.0, index=list(counted), columns=["n", "seed_sum"])
-    assert _seeding(nothing).unsaid == pytest.approx(0.25)
+    return _seeding(pd.DataFrame.from_dict(counted, orient="index", columns=["n", "seed_sum"], dtype=float))
 
 
 def test_the_cause_is_the_link_of_the_chain_that_broke() -> None:
@@ -212,8 +230,9 @@ def test_no_score_of_the_turn_itself_is_in_what_speaks_against_its_reading(
 
 @given(sessions)
 def test_doubt_is_what_score_or_recogniser_leave_open(rows: list[Row]) -> None:
-    found = Seeding(0.3, 0.02).doubt(compared(rows).turns)
-    assert found == pytest.approx([doubt(row, 0.02) for row in rows])
+    at_its_word, corrected = Seeding(0.3, 0.02), Seeding(0.3, 0.02, (0.01, 0.3, 0.9), (0.05, 0.1, 0.99))
+    for seeding in (at_its_word, corrected):
+        assert seeding.doubt(compared(rows).turns) == pytest.approx([doubt(row, seeding) for row in rows])
 
 
 def test_the_shipped_model_fits_the_declared_signals_and_says_what_people_would() -> None:

@@ -35,7 +35,8 @@ SIGNALS = (
 MATCH = ((0.0, 0.1, 0.2, 0.7), (0.0, 0.8, 0.2), (0.0, 0.5, 0.5), (0.8, 0.02, 0.18))
 UNMATCH = ((0.0, 0.6, 0.3, 0.1), (0.0, 0.3, 0.7), (0.0, 0.5, 0.5), (0.8, 0.16, 0.04))
 FLAT = tuple((0.0, *[1 / (s.n_levels - 1)] * (s.n_levels - 1)) for s in SIGNALS)
-ANCHOR = LevelModel("anchor", tuple(s.name for s in SIGNALS), FLAT, FLAT, (1.0,) * 4, -1.0, 0.3, 0.75, 0.0, 1)
+NAMES, EDGES = tuple(s.name for s in SIGNALS), tuple(s.edges for s in SIGNALS)
+ANCHOR = LevelModel("anchor", NAMES, EDGES, FLAT, FLAT, (1.0,) * 4, -1.0, 0.3, 0.75, 0.0, 1)
 
 
 def two_classes(n: int, seed: int = 1) -> Patterns:
@@ -238,7 +239,14 @@ def test_steps_are_those_that_foretell_the_withheld_signal_best() -> None:
 def foretold(patterns: Patterns, steps: int) -> float:
     """The twin: share of the class's entropy that the withheld first signal resolves, pattern by pattern."""
     others = Patterns(patterns.levels[:, 1:], patterns.counts, patterns.seeds)
-    anchor = replace(ANCHOR, signals=ANCHOR.signals[1:], match=FLAT[1:], unmatch=FLAT[1:], reliance=ANCHOR.reliance[1:])
+    anchor = replace(
+        ANCHOR,
+        signals=NAMES[1:],
+        edges=EDGES[1:],
+        match=FLAT[1:],
+        unmatch=FLAT[1:],
+        reliance=ANCHOR.reliance[1:],
+    )
     p = probabilities(path("pair", others, SIGNALS[1:], steps, anchor)[-1], others)
     joint = np.zeros((2, SIGNALS[0].n_levels))
     for level, posterior in zip(patterns.levels[:, 0], p, strict=True):
@@ -250,18 +258,18 @@ def foretold(patterns: Patterns, steps: int) -> float:
 
 def test_a_model_survives_as_json_and_nothing_else_does() -> None:
     model = after(two_classes(1_000), 2)
-    assert LevelModel.from_json(model.to_json()) == model
+    assert LevelModel.from_json(model.to_json(), SIGNALS) == model
     content = json.loads(model.to_json())
-    broken = ("{", "[]", "null", '"text"', "{}", json.dumps(content | {"colour": 1}), '{"match": 3}')
-    for text in broken:
+    too_few_levels = {"match": [row[:-1] for row in content["match"]]}
+    broken = [json.dumps(content | odd) for odd in ({"colour": 1}, too_few_levels)]
+    for text in ("{", "[]", "null", '"text"', "{}", '{"match": 3}', *broken):
         with pytest.raises((ValueError, TypeError)):
-            LevelModel.from_json(text)
+            LevelModel.from_json(text, SIGNALS)
 
 
 def test_the_shipped_model_fits_the_declared_signals() -> None:
     model = shipped_model("pair")
     assert model.name == "pair"
-    assert model.signals == tuple(signal.name for signal in PAIR_SIGNALS)
     assert [len(row) for row in model.weights()] == [signal.n_levels for signal in PAIR_SIGNALS]
     for shares in (*model.match, *model.unmatch):
         assert shares[0] == 0

@@ -210,7 +210,7 @@ def test_gold_of_unknown_turns_is_refused_and_of_pairs_too_far_apart_left_out(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "signals, match, unmatch or reliance is missing"),
+        ("{}", "signals, edges, match, unmatch or reliance is missing"),
         ("[1]", "is no saved detector"),
         ('{"format": "another"}', "its format is not selflearn.pairs"),
         ('{"format": "selflearn.pairs", "version": 99}', "its version is 99, this one reads 2"),
@@ -224,21 +224,20 @@ def test_a_file_that_is_no_model_is_refused(content: str, message: str, tmp_path
         read_pinned(tmp_path / "model.json")
 
 
-def test_a_model_of_other_signals_or_levels_is_refused(linear: SupervisedModel, tmp_path: Path) -> None:
-    level_model = shipped_model("pair")
-    renamed = ("pace", *linear.signals[1:])
-    turned = linear.signals[::-1]
-    others: list[tuple[SupervisedModel | LevelModel, str]] = [
-        (replace(linear, signals=renamed), r"it alone has \['pace'\], this version alone \['source_confidence'\]"),
-        (replace(level_model, signals=renamed), r"it alone has \['pace'\], this version alone"),
-        (replace(level_model, signals=turned), "another order"),
-        (replace(linear, edges=((0.4,), *linear.edges[1:])), r"source_confidence had the edges \(0.4,\), in this"),
-        (replace(level_model, match=((0.0, 1.0), *level_model.match[1:])), "source_confidence had 2 levels, in this"),
-    ]
-    for model, message in others:
-        (tmp_path / "model.json").write_text(model.to_json())
-        with pytest.raises(SettingsError, match=message):
-            read_pinned(tmp_path / "model.json")
+def test_a_model_of_other_signals_is_refused(linear: SupervisedModel, tmp_path: Path) -> None:
+    label_free = shipped_model("pair")
+    signals, edges = label_free.signals, label_free.edges
+    others = {
+        "source_confidence is missing": replace(label_free, signals=signals[1:], edges=edges[1:]),
+        "loudness is no signal of this version": replace(label_free, signals=("loudness", *signals[1:])),
+        r"source_confidence is cut at \(0.5,\), here at \(0.3,": replace(label_free, edges=((0.5,), *edges[1:])),
+        "the order is": replace(label_free, signals=signals[::-1], edges=edges[::-1]),
+    }
+    for message, other in others.items():
+        for model in (other, replace(linear, log=replace(linear.log, label_free=other))):
+            (tmp_path / "model.json").write_text(model.to_json())
+            with pytest.raises(SettingsError, match=f"another version: .*{message}"):
+                read_pinned(tmp_path / "model.json")
     (tmp_path / "model.json").write_text(shipped_model("pair").to_json())
     assert isinstance(read_pinned(tmp_path / "model.json"), LevelModel)
 

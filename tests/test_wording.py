@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plain_pairs import Row, all_words, folded, grams, heard, sound_key, words
 from selflearn.detect.sound import sound_keys
-from selflearn.detect.wording import characters_of, gram_counts, word_counts
+from selflearn.detect.wording import beyond_chance, characters_of, gram_counts, word_counts
 
 SPECIAL = "aé ce'’.·-3日のカーกำن\u200cिक्🎵\ufe0f\x02c "
 any_text = st.text(st.sampled_from(SPECIAL) | st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -60,3 +60,19 @@ def test_grams_and_words_are_counted_by_hash(texts: list[str]) -> None:
 @given(st.lists(any_text, max_size=5))
 def test_the_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     assert sound_keys(texts) == [sound_key(text) for text in texts]
+
+
+def test_what_long_texts_share_by_chance_says_no_more_than_what_short_ones_do() -> None:
+    # Sizes of requests of 15, 50 and 150 characters; unrelated ones share about .03, .1 and .26.
+    product = np.array([15.0, 50.0, 150.0])
+    by_chance = 1 - np.exp(-0.002 * product)
+    assert beyond_chance(by_chance, product) == pytest.approx(beyond_chance(by_chance[1:2], product[1:2])[0])
+    assert beyond_chance(by_chance[1:2], product[1:2]) == pytest.approx(by_chance[1:2])
+    assert beyond_chance(np.full(3, 0.4), product).tolist() == sorted(beyond_chance(np.full(3, 0.4), product))[::-1]
+
+
+@given(st.floats(0, 1), st.floats(0, 1e9))
+def test_beyond_chance_is_a_share(overlap: float, product: float) -> None:
+    one, more = beyond_chance(np.array([overlap, min(1.0, overlap + 0.1)]), np.full(2, product))
+    assert 0 <= one <= more <= 1
+    assert beyond_chance(np.ones(1), np.array([product])) == 1

@@ -8,7 +8,7 @@ from selflearn.detect.latent_class import LevelModel
 from selflearn.detect.learning import learn_daily
 from selflearn.detect.pair_classes import PAIR_CLASS_NAMES, PAIR_CLASSES, PROBABLE, pair_classes
 from selflearn.detect.pinned import read_pinned
-from selflearn.detect.signals import PAIR_SIGNALS
+from selflearn.detect.signals import PAIR_SIGNALS, OtherSignalsError
 
 __all__ = [
     "FOLLOW_UP_SIGNALS",
@@ -19,6 +19,7 @@ __all__ = [
     "Detector",
     "FrictionModel",
     "LevelModel",
+    "OtherSignalsError",
     "PairModel",
     "learn_daily",
     "pair_classes",

@@ -76,6 +76,11 @@ class TurnColumns:
         return profiles(gram_counts(self._characters), self.text_offsets, self.text_codes)
 
     @cached_property
+    def gram_sizes(self) -> Floats:
+        """Sum of each turn's profile of characters: the root of how many there are, were all equally frequent."""
+        return np.asarray(self.gram_profiles.sum(axis=1), dtype=np.float64).ravel()
+
+    @cached_property
     def word_profiles(self) -> sparse.csr_array:
         return profiles(word_counts(self._characters), self.text_offsets, self.text_codes)
 

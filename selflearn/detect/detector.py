@@ -25,10 +25,6 @@ class PairModel(Protocol):
     def name(self) -> str:
         """`pair`."""
 
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """Names of the pair signals it was fitted with."""
-
     def pair_log_odds(self, compared: Comparison) -> Floats:
         """Log-odds that each pair is a rephrase after a failure, shape (pairs,)."""
 

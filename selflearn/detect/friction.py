@@ -57,16 +57,27 @@ class Seeding:
     Attributes:
         unsaid: share of failures that nobody says again.
         doubt_per_character: of a turn without a reading: noise is short, a request is not.
+        claimed, worth: what the NLU leaves open, rising, and how much of it failed; none where it is taken at its word.
     """
 
     unsaid: float
     doubt_per_character: float
+    claimed: tuple[float, ...] = ()
+    worth: tuple[float, ...] = ()
 
     def doubt(self, turns: TurnColumns) -> Floats:
         """Probability that each turn failed, before anything is known of what followed."""
         by_length = turns.length * self.doubt_per_character
         unread = np.clip(by_length, _LEAST_UNREAD_DOUBT, _MOST_UNREAD_DOUBT)
-        return np.where(turns.unread, unread, claimed_doubt(turns))
+        return np.where(turns.unread, unread, self._worth(claimed_doubt(turns)))
+
+    def _worth(self, claimed: Floats) -> Floats:
+        """What claimed doubts are worth, by their log-odds, straight from one known doubt to the next."""
+        if not self.claimed:
+            return claimed
+        odds, known = logit(claimed), logit(np.array(self.claimed))
+        shift = np.interp(odds, known, logit(np.array(self.worth)) - known)
+        return np.clip(sigmoid(odds + shift), _LEAST_DOUBT, _MOST_DOUBT)
 
     def unsaid_failure(self, doubt: Floats) -> Floats:
         """The doubt that is left where nothing was said again, by Bayes."""
@@ -128,7 +139,8 @@ class FrictionModel:
             model = fields[name]
             rows = tuple(tuple(row) for row in model["weights"])
             fields[name] = AdditiveModel(tuple(model["signals"]), rows, model["offset"])
-        fields["seeding"] = Seeding(**fields["seeding"])
+        seeding = fields["seeding"]
+        fields["seeding"] = Seeding(**seeding | {name: tuple(seeding[name]) for name in ("claimed", "worth")})
         return cls(**fields)
 
 

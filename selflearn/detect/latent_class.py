@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from selflearn.detect.signals import Signal
+from selflearn.detect.signals import PAIR_SIGNALS, Signal, check_signals
 
 if TYPE_CHECKING:
     from selflearn.detect.comparison import Comparison
@@ -43,6 +43,7 @@ _PULL = 1.0
 _REACH = 50.0
 _LEAST_VARIANCE = 1e-10
 _SETTLED = 1e-9
+_ROWS = ("edges", "match", "unmatch")
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class LevelModel:
 
     name: str
     signals: tuple[str, ...]
+    edges: tuple[tuple[float, ...], ...]
     match: tuple[tuple[float, ...], ...]
     unmatch: tuple[tuple[float, ...], ...]
     reliance: tuple[float, ...]
@@ -108,14 +110,24 @@ class LevelModel:
         return self.to_json()
 
     @classmethod
-    def from_json(cls, content: str) -> LevelModel:
-        """Read what `to_json` wrote. Raises ValueError or TypeError on anything else."""
+    def from_json(cls, content: str, declared: Sequence[Signal] = PAIR_SIGNALS) -> LevelModel:
+        """Read what `to_json` wrote.
+
+        Raises:
+            OtherSignalsError: the model is of other signals than the declared ones, or of other levels of them.
+            ValueError, TypeError: it is anything else.
+        """
         fields = json.loads(content)
-        if not isinstance(fields, dict) or not {"signals", "match", "unmatch", "reliance"} <= set(fields):
-            raise ValueError("signals, match, unmatch or reliance is missing")
-        for name in ("match", "unmatch"):
-            fields[name] = tuple(tuple(row) for row in fields[name])
-        return cls(**fields | {name: tuple(fields[name]) for name in ("signals", "reliance")})
+        if not isinstance(fields, dict) or not {"signals", *_ROWS, "reliance"} <= set(fields):
+            raise ValueError(f"signals, {', '.join(_ROWS)} or reliance is missing")
+        rows = {name: tuple(tuple(row) for row in fields[name]) for name in _ROWS}
+        model = cls(**fields | rows | {name: tuple(fields[name]) for name in ("signals", "reliance")})
+        check_signals(model.signals, model.edges, declared)
+        if any(
+            [len(row) for row in shares] != [s.n_levels for s in declared] for shares in (model.match, model.unmatch)
+        ):
+            raise ValueError("match and unmatch have not a share for every level")
+        return model
 
 
 @cache
@@ -177,6 +189,7 @@ def path(
             LevelModel(
                 name=name,
                 signals=tuple(signal.name for signal in signals),
+                edges=tuple(signal.edges for signal in signals),
                 match=tuple(tuple(map(float, row)) for row in match),
                 unmatch=tuple(tuple(map(float, row)) for row in unmatch),
                 reliance=tuple(map(float, reliance)),
@@ -211,9 +224,7 @@ def choose_steps(
 
 def _without(model: LevelModel, at: int) -> LevelModel:
     kept = [k for k in range(len(model.signals)) if k != at]
-    columns = {
-        name: tuple(getattr(model, name)[k] for k in kept) for name in ("signals", "match", "unmatch", "reliance")
-    }
+    columns = {name: tuple(getattr(model, name)[k] for k in kept) for name in ("signals", *_ROWS, "reliance")}
     return LevelModel(**{**asdict(model), **columns})
 
 

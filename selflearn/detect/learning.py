@@ -10,8 +10,10 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy.optimize import isotonic_regression
 
 from selflearn.detect.additive import fit_additive, likelihood_ratio
+from selflearn.detect.columns import TROUBLE_FRICTION
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.counts import Window, count_keys, count_patterns, count_sums
 from selflearn.detect.detector import Detector, PairModel
@@ -97,9 +99,13 @@ def _learn_friction(
     """Count the day's turns, step by step as the window's counts tell what the next step needs, and fit."""
     turns, day, again = compared.turns, window.last, said_again(compared, p_rephrase)
     claims = ~turns.unread & ~np.isnan(turns.confidence)
+    claimed = claimed_doubt(turns)
+    level = levels(claimed[:, None], (OWN_DOUBT,))[:, 0]
+    by_level = [(k, claims & (level == k)) for k in range(1, OWN_DOUBT.n_levels)]
     values = {
-        "doubt": claimed_doubt(turns)[claims],
-        "said again": again[claims],
+        **{f"doubt {k}": claimed[held] for k, held in by_level},
+        **{f"said again {k}": again[held] for k, held in by_level},
+        "said again in trouble": again[turns.trouble | (turns.completed == 0)],
         "said again unread": again[turns.unread],
         "length": turns.length.astype(np.float64),
         "length unread": turns.length[turns.unread].astype(np.float64),
@@ -136,19 +142,33 @@ def _learn_friction(
 
 
 def _seeding(sums: pd.DataFrame) -> Seeding:
-    """How many failures nobody says again, and how much doubt the length of a turn without a reading leaves.
+    """How many failures nobody says again, and what doubt the NLU's claims and the length of a turn unread are worth.
 
-    The log tells both without labels: where the NLU claims a probability its doubts add up to the failures, and the
-    best pairs to those said again. Of the turns without a reading as many failed as were said again, over the share of
-    failures that are.
+    The log tells all without labels. Of the turns that went visibly wrong those not said again are the share; in a log
+    that reports no such thing the NLU's doubts, taken at their word, add up to the failures and the best pairs to those
+    said again. Of the turns with a claim, as of those without a reading, as many failed as were said again, over the
+    share of failures that are.
     """
     total, n = sums["seed_sum"], sums["n"]
-    not_said = total["doubt"] - total["said again"] + _SHRINK * _USUALLY_UNSAID
-    unsaid = float(np.clip(not_said / (total["doubt"] + _SHRINK), _LEAST_UNSAID, _MOST_UNSAID))
+    names = range(1, OWN_DOUBT.n_levels)
+    n_claims = np.array([n[f"doubt {k}"] for k in names])
+    claimed, again = (np.array([total[f"{name} {k}"] for k in names]) for name in ("doubt", "said again"))
+    by_claims = (claimed.sum() - again.sum() + _SHRINK * _USUALLY_UNSAID) / (claimed.sum() + _SHRINK)
+    wrong = TROUBLE_FRICTION * n["said again in trouble"]
+    by_trouble = (wrong - total["said again in trouble"] + _SHRINK * by_claims) / (wrong + _SHRINK)
+    unsaid = float(np.clip(by_trouble, _LEAST_UNSAID, _MOST_UNSAID))
     length = total["length"] / max(1.0, n["length"])
     n_unread = n["length unread"] + _SHRINK
     failed = (total["said again unread"] / (1 - unsaid) + _SHRINK * _USUAL_UNREAD_DOUBT) / n_unread
-    return Seeding(unsaid, float(failed / max(1.0, (total["length unread"] + _SHRINK * length) / n_unread)))
+    by_length = float(failed / max(1.0, (total["length unread"] + _SHRINK * length) / n_unread))
+    if not wrong:
+        return Seeding(unsaid, by_length)
+    bounds = np.array([0.0, *OWN_DOUBT.edges, 1.0])
+    claimed = (claimed + (bounds[1:] + bounds[:-1]) / 2) / (n_claims + 1)
+    trust = wrong / (wrong + _SHRINK) * n_claims / (n_claims + _SHRINK)
+    worth = claimed + trust * (np.minimum(1.0, again / (1 - unsaid) / np.maximum(1.0, n_claims)) - claimed)
+    rising = isotonic_regression(worth, weights=n_claims + 1).x
+    return Seeding(unsaid, by_length, tuple(claimed.tolist()), tuple(rising.tolist()))
 
 
 def _shares(sums: pd.DataFrame, mean: float) -> pd.Series:

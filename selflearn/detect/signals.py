@@ -98,6 +98,33 @@ WITHHELD_SIGNALS = ("text_similarity", "value_again")
 PAIR_SIGNAL_NAMES = tuple(signal.name for signal in PAIR_SIGNALS)
 
 
+class OtherSignalsError(ValueError):
+    """A saved model weighs other signals, or cuts them into other levels, than this version does."""
+
+
+def check_signals(names: Sequence[str], edges: Sequence[Sequence[float]], declared: Sequence[Signal]) -> None:
+    """Refuse a saved model whose signals, by name and edges, are not the declared ones.
+
+    Raises:
+        OtherSignalsError: with what differs.
+    """
+    saved = {name: tuple(cut) for name, cut in zip(names, edges, strict=True)}
+    now = {signal.name: signal.edges for signal in declared}
+    differing = [
+        *(f"{name} is no signal of this version" for name in saved if name not in now),
+        *(f"{name} is missing" for name in now if name not in saved),
+        *(
+            f"{name} is cut at {saved[name]}, here at {now[name]}"
+            for name in now
+            if saved.get(name, now[name]) != now[name]
+        ),
+    ]
+    if not differing and list(names) != list(now):
+        differing = [f"the order is {tuple(names)}, here {tuple(now)}"]
+    if differing:
+        raise OtherSignalsError("; ".join(differing))
+
+
 def levels(signals: npt.NDArray[np.float64], declared: Sequence[Signal]) -> npt.NDArray[np.int8]:
     """Cut signals of shape (rows, signals) into levels: 0 for missing, else 1 + edges reached.
 

@@ -19,7 +19,7 @@ from selflearn.detect.items import (
     value_again,
 )
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
-from selflearn.detect.wording import length_ratio, shared
+from selflearn.detect.wording import beyond_chance, length_ratio, shared
 from selflearn.ragged import Floats, Ints, max_of, products
 
 Strings = npt.NDArray[np.object_]
@@ -35,7 +35,7 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
     The seed in [0, 1] says roughly, before any weight is learnt, which pairs a person would call a rephrase after a
     failure: friction of the source times how surely the target says again what the source failed to get. The latter is
     the mean of two views: by words, which count as far as the target's reading is not what the source's was already,
-    and by items, where there are any.
+    and by items, where there are any. Words that are the only witness count by what is beyond chance.
     """
     items, readings = turns.items, turns.readings
     considered = readings.is_any[source] | readings.is_any[target]
@@ -71,7 +71,9 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "length_ratio": length_ratio(turns.length[source], turns.length[target]),
     }
     signals = np.column_stack([columns[name].astype(np.float64) for name in PAIR_SIGNAL_NAMES])
-    by_words = wording * np.sqrt(reading_new(readings, items, source, target))
+    beyond = beyond_chance(wording, turns.gram_sizes[source] * turns.gram_sizes[target])
+    counted = np.where(np.isnan(again), beyond, np.maximum(wording, beyond))
+    by_words = counted * np.sqrt(reading_new(readings, items, source, target))
     said_again = np.where(np.isnan(again), by_words, (by_words + again) / 2)
     return signals, np.clip(turns.heuristic_friction()[source] * said_again, 0.0, 1.0)
 

@@ -22,6 +22,15 @@ UNSPACED = (
 """Scripts that set no spaces between words, as the names of their characters begin: classes SA and ID of UAX #14."""
 WITHIN_WORDS = "'’.·״"
 """Punctuation that ends no word where letters stand on both sides of it: MidLetter and MidNumLet of UAX #29."""
+_CHANCE = 0.002
+"""What unrelated turns share, over the product of their profiles' sizes: Friedman's index of coincidence (1922).
+
+Turns of different sessions give .0015 to .0027 in typed dialogues, in phone calls and in eight simulated languages, at
+all lengths alike; .0010 in Japanese and .0006 in Chinese, whose texts are so short that the difference hardly counts.
+"""
+_USUAL_PRODUCT = 50.0
+"""Of the sizes of two requests: from which on they share more by chance than is usual."""
+_MOST_PRODUCT = 10_000.0
 _BUCKET_BITS = 18
 _BUCKETS = 1 << _BUCKET_BITS
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -64,6 +73,19 @@ def profiles(counts: sparse.csr_array, offsets: Ints, codes: Ints) -> sparse.csr
 def shared(profiles: sparse.csr_array, source: Ints, target: Ints) -> Floats:
     """Bhattacharyya coefficient of the two turns' profiles, in [0, 1]."""
     return np.asarray(profiles[source].multiply(profiles[target]).sum(axis=1)).ravel()
+
+
+def beyond_chance(overlap: Floats, product: Floats) -> Floats:
+    """What two turns share, had they the usual lengths: long texts share more by chance than short ones.
+
+    Of what chance left apart, `exp(-_CHANCE * product)` of all, `1 - overlap` is apart; and of the usual as much.
+
+    Args:
+        overlap: of `shared`.
+        product: of the two turns' sizes, each the sum of its profile.
+    """
+    longer = np.minimum(product, _MOST_PRODUCT) - _USUAL_PRODUCT
+    return np.clip(1 - (1 - overlap) * np.exp(_CHANCE * longer), 0.0, 1.0)
 
 
 def gram_counts(characters: Characters) -> sparse.csr_array:

@@ -24,6 +24,7 @@ from selflearn.detect.pair_classes import PairClass
 from selflearn.detect.supervised import SupervisedModel
 from selflearn.errors import DataError
 from selflearn.report.chart import new_figure
+from selflearn.report.model import label_free_model
 from selflearn.settings import Detect
 
 _SHOWN_WEIGHT = 0.005
@@ -77,7 +78,7 @@ def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | S
     """The day's model of pairs; of one learnt from gold the lake keeps the fingerprint, the file is the settings'."""
     fields = json.loads(record)
     if "sha256" not in fields:
-        return LevelModel.from_json(record)
+        return label_free_model(record, day)
     pinned = read_pinned(settings.model) if settings and settings.model else None
     if not isinstance(pinned, SupervisedModel) or pinned.sha256 != fields["sha256"]:
         raise DataError(

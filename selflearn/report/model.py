@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from rich.table import Table
 
-from selflearn.detect import PAIR_SIGNALS, LevelModel
+from selflearn.detect import PAIR_SIGNALS, LevelModel, OtherSignalsError
 from selflearn.detect.signals import Signal
 from selflearn.errors import DataError
 
@@ -20,7 +20,7 @@ def read_pair_model(lake: str, day: date | None = None) -> tuple[date, LevelMode
     Of a model learnt from gold: the label-free one that it builds on.
 
     Raises:
-        DataError: the lake holds no model of that day.
+        DataError: the lake holds no model of that day, or one of another version.
     """
     filters = [("model", "=", "pair"), *([("turn_date", "=", day)] if day else [])]
     try:
@@ -33,7 +33,21 @@ def read_pair_model(lake: str, day: date | None = None) -> tuple[date, LevelMode
         )
     newest = max(rows, key=lambda row: row["turn_date"])
     content = newest["content"]
-    return newest["turn_date"], LevelModel.from_json(json.loads(content).get("label_free", content))
+    return newest["turn_date"], label_free_model(json.loads(content).get("label_free", content), newest["turn_date"])
+
+
+def label_free_model(content: str, day: date) -> LevelModel:
+    """A day's model of pairs.
+
+    Raises:
+        DataError: another version fitted it, with other signals.
+    """
+    try:
+        return LevelModel.from_json(content)
+    except OtherSignalsError as error:
+        raise DataError(
+            f"another version fitted the model of {day}: {error}", "run the stage detect for that day again"
+        ) from None
 
 
 def model_table(model: LevelModel, day: date) -> Table:

@@ -16,7 +16,7 @@ from sklearn.model_selection import GroupKFold
 
 from selflearn.detect.comparison import Comparison, compare_sessions
 from selflearn.detect.latent_class import LevelModel, Patterns, fit, shipped_model
-from selflearn.detect.signals import PAIR_SIGNAL_NAMES, PAIR_SIGNALS, WITHHELD_SIGNALS
+from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS
 from selflearn.detect.supervised.batch import batch_of
 from selflearn.detect.supervised.corpus import SentencePairs
 from selflearn.detect.supervised.features import LogStatistics, log_statistics, pair_features
@@ -99,8 +99,7 @@ def fit_pair_model(
             of_sentences = Labelled(features, sentences.labels)
             counts["n_sentence_pairs"] = len(sentences.labels)
         fitted = fit_linear(names, of_log, judged.pairs if judged else None, of_sentences)
-    edges = tuple(signal.edges for signal in PAIR_SIGNALS)
-    return SupervisedModel(fitted, log, PAIR_SIGNAL_NAMES, edges, {**provenance, **counts})
+    return SupervisedModel(fitted, log, {**provenance, **counts})
 
 
 def fit_label_free(compared: Comparison) -> LevelModel:

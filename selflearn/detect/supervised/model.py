@@ -68,7 +68,6 @@ class SupervisedModel:
     Attributes:
         fitted: what turns features into log-odds.
         log: the label-free model it builds on, and statistics of the log.
-        signals, edges: names of the pair signals it was fitted with, and the lower bounds of their levels.
         provenance: numbers of gold pairs, settings' fingerprint, versions of the tables read.
     """
 
@@ -76,8 +75,6 @@ class SupervisedModel:
 
     fitted: LinearModel | MixedModel
     log: LogStatistics
-    signals: tuple[str, ...]
-    edges: tuple[tuple[float, ...], ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,7 +97,6 @@ class SupervisedModel:
             "format": FORMAT,
             "version": VERSION,
             "kind": kind,
-            "signals": dict(zip(self.signals, self.edges, strict=True)),
             "provenance": dict(self.provenance),
             "fitted": self.fitted.to_fields(),
             "log": self.log.to_fields(),
@@ -138,5 +134,4 @@ class SupervisedModel:
             raise ValueError(f"its kind is {fields.get('kind')!r}, known are {', '.join(_KINDS)}")
         fitted = _KINDS[fields["kind"]].from_fields(fields["fitted"])
         log = LogStatistics.from_fields(fields["log"])
-        edges = tuple(tuple(of_signal) for of_signal in fields["signals"].values())
-        return cls(fitted, log, tuple(fields["signals"]), edges, fields["provenance"])
+        return cls(fitted, log, fields["provenance"])
