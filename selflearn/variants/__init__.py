@@ -1,0 +1,1 @@
+"""Goal variants: what different people say for one goal, each in their own words."""
