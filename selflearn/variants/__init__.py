@@ -1,1 +1,1 @@
-"""Goal variants: what different people say for one goal, each in their own words."""
+"""Variants: which utterances of different people mean the same goal."""
