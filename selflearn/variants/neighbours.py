@@ -46,7 +46,7 @@ class Limits:
     min_cosine: float = 0.8
     max_neighbours: int = 20
     max_cell: int = 20_000
-    max_pairs: int = 20_000_000_000
+    max_pairs: int = 200_000_000_000
     across_locales: bool = False
 
 
