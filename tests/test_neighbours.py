@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, cycle, pairwise, takewhile
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from selflearn.errors import DataError, VolumeError
 from selflearn.variants.blocks import Block, nearest_in_block
-from selflearn.variants.cells import whole
-from selflearn.variants.neighbours import PAIRS, Limits, nearest_pairs
+from selflearn.variants.cells import learn_centres, nearest_cells, whole
+from selflearn.variants.neighbours import PAIRS, Limits, _comparer, nearest_pairs
+from selflearn.variants.placement import PROBES, _placer
 from test_cells import clustered
 
 SCHEMA = "locale string, utterance_id string, vector array<float>, users array<bigint>"
@@ -69,6 +74,67 @@ def all_with_all(
         for i, j, cosine in zip(near.row.tolist(), near.neighbour.tolist(), near.cosine.tolist(), strict=True):
             found[min(names[i], names[j]), max(names[i], names[j])] = cosine
     return found
+
+
+def cut(rows: pa.Table, sizes: list[int]) -> list[pa.RecordBatch]:
+    """Batches of these sizes, over and over."""
+    starts = [*takewhile(lambda at: at < len(rows), accumulate(cycle(sizes), initial=0)), len(rows)]
+    return [rows.slice(start, end - start).combine_chunks().to_batches()[0] for start, end in pairwise(starts)]
+
+
+@given(cuts=st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_placement_is_the_same_in_any_batch(cuts: list[int]) -> None:
+    vectors = clustered(80, 4, 6, dimension=8)
+    vectors[5], vectors[50], vectors[51, 2] = 0, np.nan, np.inf
+    rows = pa.table(
+        {
+            "group": ["a", "b"] * 40,
+            "locale": ["a", "b"] * 40,
+            "utterance_id": [f"{k:02}" for k in range(80)],
+            "n_people": pa.array([2] * 80, pa.int32()),
+            "person": pa.array([0] * 80, pa.int64()),
+            "vector": pa.array(list(vectors), pa.list_(pa.float32())),
+        }
+    )
+    centres = learn_centres(whole(vectors[60:])[0], 9, 0)
+    by_id = {
+        row["utterance_id"]: row for batch in _placer({"a": centres})(cut(rows, cuts)) for row in batch.to_pylist()
+    }
+    nearest = nearest_cells(whole(np.nan_to_num(vectors, posinf=0))[0], centres, PROBES)
+    for k in range(80):
+        row, fault = by_id[f"{k:02}"], {5: "no direction", 50: "not finite", 51: "not finite"}.get(k)
+        assert row["fault"] == fault
+        if fault is None:
+            assert row["cells"] == ([0] if k % 2 else nearest[k].tolist())
+            assert row["vector"] == whole(vectors[k : k + 1])[0].tobytes()
+
+
+@given(
+    cuts=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    blocks=st.lists(st.integers(0, 5), min_size=80, max_size=80),
+)
+def test_blocks_may_be_cut_anywhere_between_batches(cuts: list[int], blocks: list[int]) -> None:
+    vectors = clustered(80, 4, 6, dimension=8)
+    lists = pa.array([[block] for block in sorted(blocks)], pa.list_(pa.int64()))
+    rows = pa.table(
+        {
+            "group": ["a"] * 30 + ["b"] * 50,
+            "locale": ["a"] * 30 + ["b"] * 50,
+            "utterance_id": [f"{k:02}" for k in range(80)],
+            "n_people": pa.array([2] * 80, pa.int32()),
+            "person": pa.array([0] * 80, pa.int64()),
+            "vector": pa.array([row.tobytes() for row in whole(vectors)[0]], pa.binary()),
+            "blocks": lists,
+            "block": lists.flatten(),
+        }
+    )
+    compare = _comparer(0.5, 3)
+    found = pa.Table.from_batches(compare(cut(rows, cuts)))
+    assert found.equals(pa.Table.from_batches(compare(rows.combine_chunks().to_batches())))
+    ends = zip(found["from_utterance"].to_pylist(), found["to_utterance"].to_pylist(), strict=True)
+    number = list(zip(rows["group"].to_pylist(), rows["block"].to_pylist(), strict=True))
+    assert all(number[int(start)] == number[int(end)] for start, end in ends)
+    assert len(found) > 80
 
 
 def test_pairs_of_small_locales_are_all_found(spark: SparkSession) -> None:
