@@ -1,0 +1,1 @@
+"""Variants: which utterances of different people mean the same goal."""
