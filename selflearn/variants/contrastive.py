@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from selflearn.ragged import Ints, places
 from selflearn.variants.corpus import NO_GOAL, Frames, Positives
-from selflearn.variants.vocabulary import token_ids
+from selflearn.variants.vocabulary import silent_tokens, token_ids
 
 BATCH_SIZE = 512
 PASSES = 10
@@ -81,11 +81,14 @@ class _Model:
         self._first_value = len(positives.texts)
         self._ids, self._offsets = token_ids(tokenizer, [*positives.texts, *frames.values])
 
-        def start(n: int) -> torch.nn.Parameter:
-            vectors = rng.normal(scale=dimension**-0.5, size=(n, dimension))
-            return torch.nn.Parameter(torch.from_numpy(vectors.astype(np.float32)))
-
-        self.tokens, self.names = start(tokenizer.get_vocab_size()), start(frames.n_names)
+        n_tokens = tokenizer.get_vocab_size()
+        start = rng.normal(scale=dimension**-0.5, size=(n_tokens + frames.n_names, dimension)).astype(np.float32)
+        is_heard = np.ones((n_tokens, 1), dtype=np.float32)
+        is_heard[silent_tokens(tokenizer)] = 0
+        self.tokens = torch.nn.Parameter(torch.from_numpy(start[:n_tokens] * is_heard))
+        self.names = torch.nn.Parameter(torch.from_numpy(start[n_tokens:]))
+        # What starts at zero and never moves stays there.
+        self.tokens.register_hook(lambda gradient: gradient * torch.from_numpy(is_heard))  # type: ignore[no-untyped-call]
 
     def loss(self, rows: Ints, mates: Ints) -> torch.Tensor:
         """Of one batch; a row without a goal, or whose mate is itself, takes part in the other loss alone."""

@@ -18,7 +18,7 @@ from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.variants.corpus import Corpus, Positives, read_frames
 from selflearn.variants.encoder import INSTALL_EXTRA
 from selflearn.variants.static_encoder import StaticEncoder
-from selflearn.variants.vocabulary import UNKNOWN, learn_tokenizer
+from selflearn.variants.vocabulary import learn_tokenizer
 
 DIMENSION = 128
 PROVENANCE = "selflearn.json"
@@ -104,8 +104,6 @@ def train_encoder(corpus: Corpus, seed: int = 0, dimension: int = DIMENSION) -> 
     goals = sorted(set(corpus.goals))
     positives = Positives.of(corpus, goals)
     table, losses = fit_vectors(positives, read_frames(goals), tokenizer, seed, dimension)
-    # A text of unknown tokens alone gets the vector zero: nothing is known of it.
-    table[tokenizer.token_to_id(UNKNOWN)] = 0
     figures = {
         "n_texts": len(corpus.texts),
         "n_sentences": len(corpus.sentences),

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 from selflearn.ragged import Ints, offsets_of
 
-UNKNOWN = "<unk>"
+UNKNOWN, WORD_START = "<unk>", "▁"
 N_PIECES = 12_000
 MAX_WORDS = 60_000
 _MAX_LENGTH = 24
@@ -45,6 +45,12 @@ def learn_tokenizer(texts: Sequence[str]) -> Tokenizer:
         vocabulary, [tuple(merge) for merge in learnt["merges"]], unk_token=UNKNOWN, fuse_unk=True, ignore_merges=True
     )
     return tokenizer
+
+
+def silent_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The unknown token and the bare start of a word: of a text without other tokens nothing is known."""
+    found = [tokenizer.token_to_id(token) for token in (UNKNOWN, WORD_START)]
+    return [number for number in found if number is not None]
 
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], Ints]:
