@@ -40,9 +40,7 @@ def outcome(turn_id: str, p_friction: float) -> dict[str, Any]:
 
 def pair(source: str, target: str, p: float) -> dict[str, Any]:
     ends = {"source_turn_id": source, "target_turn_id": target, "source_turn_index": 0, "target_turn_index": 1}
-    names = {
-        name: "x" for name in ("session_id", "locale", "user_id", "source_utterance", "target_utterance", "pattern")
-    }
+    names = dict.fromkeys(("session_id", "locale", "user_id", "source_utterance", "target_utterance", "pattern"), "x")
     scores = {"p_friction_source": 1.0, "p_friction_target": 0.0, "p_same_goal": p, "p_rephrase": p}
     return {"turn_date": DAY} | ends | names | scores
 

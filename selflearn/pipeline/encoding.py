@@ -33,7 +33,9 @@ def train_on_lake(
     turns, outcomes, pairs = (lake.read(table) if days is None else lake.read(table, turn_date=days) for table in _READ)
     # One who talks all day counts as much as in the graph.
     turns, _ = cap_users(turns, settings.graph)
-    launch = settings.launch and read_launch_set(lake.spark, settings.launch, settings.turns.mask_personal_data)
+    launch = None
+    if settings.launch:
+        launch = read_launch_set(lake.spark, settings.launch, settings.turns.mask_personal_data)
     provenance = {
         "selflearn": selflearn.__version__,
         "settings_fingerprint": settings.fingerprint(),
