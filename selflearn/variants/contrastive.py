@@ -61,7 +61,7 @@ def _batches(positives: Positives, intents: Ints, rng: np.random.Generator) -> I
         mates = positives.draw_mates(rng)
         order = np.lexsort((rng.random(n), intents))
         runs = rng.permutation(-(-n // _RUN_LENGTH))
-        order = order[np.argsort(np.argsort(runs)[np.arange(n) // _RUN_LENGTH], kind="stable")]
+        order = order[np.argsort(runs[np.arange(n) // _RUN_LENGTH], kind="stable")]
         for start in range(0, n, BATCH_SIZE):
             rows = order[start : start + BATCH_SIZE]
             yield rows, mates[rows]
@@ -80,7 +80,6 @@ class _Model:
         # The values of goal k are the text behind all others, at `_first_value + k`.
         self._first_value = len(positives.texts)
         self._ids, self._offsets = token_ids(tokenizer, [*positives.texts, *frames.values])
-
         n_tokens = tokenizer.get_vocab_size()
         start = rng.normal(scale=dimension**-0.5, size=(n_tokens + frames.n_names, dimension)).astype(np.float32)
         is_heard = np.ones((n_tokens, 1), dtype=np.float32)
