@@ -12,9 +12,10 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {print $$1}' $(MAKEFILE_LIST))
+.PHONY: $(shell awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.core $(VENV)/.provisioned ## Make .venv with all it takes to mine: packages, Java, Delta jars
 	@echo "Ready: $(VENV)/bin/selflearn --help"
@@ -75,6 +76,9 @@ bench-languages: setup ## Measure quality in ten simulated languages
 bench-neighbours: $(VENV)/.all $(VENV)/.provisioned ## Measure recall and speed of near pairs: make bench-neighbours DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-neighbours DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/neighbours.py --data "$(DATA)" --out build/benchmarks/neighbours
+bench-encoder: $(VENV)/.all ## Measure encoders on people's sentences: make bench-encoder DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-encoder DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/encoder.py --data "$(DATA)" --out build/benchmarks/encoder
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
