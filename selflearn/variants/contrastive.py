@@ -1,0 +1,147 @@
+"""Token vectors that put sentences near the goals they reached, and near what other people said for the same.
+
+Two losses, each the cross-entropy of finding the right one among all of a batch (Henderson 2017, van den Oord 2018): of
+the goal a sentence reached, and of what another person said for it, or what was said again. A goal's vector is the sum
+of its intent's and slot names' and of its values' words, the latter from the table of tokens itself: so a value that
+nobody has said yet means what its words mean. Sentences of one intent stand together in a batch, and so changes of a
+value, the hardest to tell apart, are among what is to be told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from tokenizers import Tokenizer
+from torch.nn import functional
+
+from selflearn.ragged import Ints, places
+from selflearn.variants.corpus import NO_GOAL, Frames, Positives
+from selflearn.variants.vocabulary import token_ids
+
+BATCH_SIZE = 512
+PASSES = 4
+LEAST_STEPS = 200
+LEARNING_RATE = 0.01
+TEMPERATURE = 0.1
+DROPOUT = 0.1
+"""Share of the tokens that a text is read without, other ones each time."""
+_RUN_LENGTH = 4
+"""Sentences of one intent that stand together in a batch."""
+_NEVER = -1e4
+
+
+def fit_vectors(
+    positives: Positives, frames: Frames, tokenizer: Tokenizer, parts: sparse.csr_array, seed: int, dimension: int
+) -> tuple[npt.NDArray[np.float32], list[float]]:
+    """Vectors of the tokens, shape (tokens, dimension), and the loss of each step.
+
+    Args:
+        parts: what each token's vector is the weighted sum of, shape (tokens, parts).
+    """
+    rng = np.random.default_rng(seed)
+    model = _Model(positives, frames, tokenizer, parts, rng, dimension)
+    n_steps = max(LEAST_STEPS, -(-PASSES * len(positives.text) // BATCH_SIZE))
+    optimiser = torch.optim.Adam([model.vectors], lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / n_steps)
+    intents = np.where(positives.goal == NO_GOAL, NO_GOAL, np.append(frames.intents, NO_GOAL)[positives.goal])
+    losses = []
+    for _, (rows, mates) in zip(range(n_steps), _batches(positives, intents, rng), strict=False):
+        optimiser.zero_grad()
+        loss = model.loss(rows, mates)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+    with torch.no_grad():
+        return np.array(model.table().numpy()), losses
+
+
+def _batches(positives: Positives, intents: Ints, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
+    """Rows and their mates without end, each row once in a pass; runs of one intent in random order."""
+    n = len(positives.text)
+    while True:
+        mates = positives.draw_mates(rng)
+        order = np.lexsort((rng.random(n), intents))
+        runs = rng.permutation(-(-n // _RUN_LENGTH))
+        order = order[np.argsort(np.argsort(runs)[np.arange(n) // _RUN_LENGTH], kind="stable")]
+        for start in range(0, n, BATCH_SIZE):
+            rows = order[start : start + BATCH_SIZE]
+            yield rows, mates[rows]
+
+
+class _Model:
+    """Vectors of parts of tokens, then of names (intents, slot names), as one parameter; texts by their tokens."""
+
+    def __init__(
+        self,
+        positives: Positives,
+        frames: Frames,
+        tokenizer: Tokenizer,
+        parts: sparse.csr_array,
+        rng: np.random.Generator,
+        dimension: int,
+    ) -> None:
+        self._positives, self._frames, self._rng = positives, frames, rng
+        # The values of goal k are the text behind all others, at `_first_value + k`.
+        self._first_value = len(positives.texts)
+        self._ids, self._offsets = token_ids(tokenizer, [*positives.texts, *frames.values])
+        n_tokens, self._n_parts = parts.shape
+        entries = parts.tocoo()
+        places_of = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
+        values = torch.from_numpy(entries.data.astype(np.float32))
+        self._parts = torch.sparse_coo_tensor(places_of, values, entries.shape, check_invariants=True).coalesce()
+        start = rng.normal(size=(self._n_parts + frames.n_names, dimension)) / np.sqrt(dimension)
+        # Shared n-grams start lower: what is spelt alike is not all alike.
+        start[n_tokens : self._n_parts] /= 2
+        self.vectors = torch.nn.Parameter(torch.from_numpy(start.astype(np.float32)))
+
+    def table(self) -> torch.Tensor:
+        """Vectors of the tokens, shape (tokens, dimension)."""
+        return self._parts @ self.vectors[: self._n_parts]
+
+    def loss(self, rows: Ints, mates: Ints) -> torch.Tensor:
+        """Of one batch; a row without a goal, or whose mate is itself, takes part in the other loss alone."""
+        text, goal = self._positives.text[rows], self._positives.goal[rows]
+        goals, place = np.unique(goal[goal != NO_GOAL], return_inverse=True)
+        sums = self._sums(np.concatenate([text, mates, self._first_value + goals]))
+        left, right, values = torch.split(sums, [len(rows), len(rows), len(goals)])
+        left, right = functional.normalize(left), functional.normalize(right)
+        total = torch.zeros(())
+        if len(goals):
+            reached = functional.normalize(values + self._name_sums(goals))
+            scores = left[torch.from_numpy(goal != NO_GOAL)] @ reached.T / TEMPERATURE
+            total = total + functional.cross_entropy(scores, torch.from_numpy(place), reduction="sum")
+        same = (goal[:, None] == goal) & (goal != NO_GOAL) | (text[:, None] == text) | (mates[:, None] == mates)
+        np.fill_diagonal(same, False)
+        scores = (left @ right.T / TEMPERATURE).masked_fill(torch.from_numpy(same), _NEVER)
+        has_mate = torch.from_numpy(mates != text)
+        right_one = torch.arange(len(rows))
+        total = total + functional.cross_entropy(scores[has_mate], right_one[has_mate], reduction="sum")
+        return total / len(rows)
+
+    def _sums(self, texts: Ints) -> torch.Tensor:
+        """Sum of the texts' token vectors, of which some are left out."""
+        taken, offsets = places(self._offsets, texts)
+        kept = (self._rng.random(len(taken)) >= DROPOUT).astype(np.float32)
+        return _bags(self._ids[taken], offsets, self.table(), kept)
+
+    def _name_sums(self, goals: Ints) -> torch.Tensor:
+        taken, offsets = places(self._frames.offsets, goals)
+        names = self._frames.names[taken]
+        return _bags(names, offsets, self.vectors[self._n_parts :], np.ones(len(taken), dtype=np.float32))
+
+
+def _bags(
+    ids: npt.NDArray[np.int32], offsets: Ints, table: torch.Tensor, weights: npt.NDArray[np.float32]
+) -> torch.Tensor:
+    return functional.embedding_bag(
+        torch.from_numpy(ids.astype(np.int64)),
+        table,
+        torch.from_numpy(offsets[:-1]),
+        mode="sum",
+        per_sample_weights=torch.from_numpy(weights),
+    )
