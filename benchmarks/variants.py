@@ -1,0 +1,210 @@
+"""Goal variants on real sentences and recordings: `--data DIR --out DIR [--encoder NAME]`.
+
+DIR holds `hwu64`, `slurp_text` and `slurp_asr`. Each sentence counts as one person's, its frame as its goal.
+
+- *Probability.* Candidates are each sentence's nearest neighbours. Goals are dealt into folds; a pair is scored by a
+  model fitted without any sentence of the goal of one of its ends, drawn at random. Reported: calibration error, and
+  the precision of pairs above .9.
+- *Recordings.* Several people's recordings of sentences, through a real recogniser and a real NLU. Its frames of the
+  other recordings are the goals; what was said and meant is read to score alone. Reported, over the recordings that
+  the NLU got wrong: how often the goal that the neighbours vote for with `p_same_goal` is right, beside the nearest
+  neighbour's and the NLU's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from common import print_figures, write_scores
+from dstc2_log import read_rows
+from selflearn import __version__
+from selflearn.evaluate import expected_calibration_error
+from selflearn.settings import Variants
+from selflearn.turns import frame_goal, normalise_text
+from selflearn.variants.calibration import fit_same_goal, fold_of
+from selflearn.variants.comparison import own_signals, text_signals, words_apart
+from selflearn.variants.encoder import Encoder, load_encoder
+from selflearn.variants.known_pairs import COSINE_BINS, Density, known_pairs
+
+_LOCALE = "en"
+_N_FOLDS = 8
+_SEED = 7
+_SURE = 0.9
+_ROWS_AT_ONCE = 1_000
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Utterances: what was heard, and the goal that is taken for known."""
+
+    texts: list[str]
+    goals: list[str]
+
+
+def main() -> None:
+    """Run the benchmark and write `scores.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with hwu64, slurp_text and slurp_asr")
+    parser.add_argument("--encoder", help="as the setting variants.encoder; the untrained one where left out")
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores.json")
+    given = parser.parse_args()
+    encoder = load_encoder(given.encoder)
+    figures: dict[str, Any] = {"seed": _SEED, "folds": _N_FOLDS}
+    for name in ("hwu64", "slurp_text"):
+        figures[name] = probability_figures(sentences(given.data, name), encoder)
+        print_figures(f"{name}: pairs of sentences, goals held out", figures[name])
+    figures["slurp_asr"] = recording_figures(given.data, encoder)
+    print_figures("slurp_asr: misunderstood recordings", figures["slurp_asr"])
+    configuration = {"selflearn": __version__, "encoder": encoder.encoder_id}
+    configuration |= {f"variants.{name}": str(value) for name, value in Variants().model_dump().items()}
+    write_scores(given.out, figures, configuration)
+
+
+def sentences(folder: Path, name: str) -> Said:
+    """Distinct sentences with their frames; those without slots are left out where they lack them altogether."""
+    said: dict[str, str] = {}
+    for row in read_rows(folder, name):
+        if row["slots"] is not None:
+            said.setdefault(normalise_text(row["text"]), _goal(row["intent"], row["slots"]))
+    return Said(list(said), list(said.values()))
+
+
+def probability_figures(said: Said, encoder: Encoder) -> dict[str, Any]:
+    """Calibration and precision of `p_same_goal` of all candidates, each scored without a goal of its own."""
+    left, right, cosine = candidates(encoder.encode(said.texts))
+    pairs = described(said, left, right, cosine)
+    density = density_of(cosine)
+    fold = np.array([fold_of(goal, _N_FOLDS) for goal in said.goals])
+    takes_left = np.random.default_rng(_SEED).random(len(left)) < 0.5
+    held_of = np.where(takes_left, fold[left], fold[right])
+    p = np.empty(len(left))
+    for held in range(_N_FOLDS):
+        is_known = (fold[left] != held) & (fold[right] != held)
+        p[held_of == held] = probability(pairs.filter(is_known), density, pairs.filter(held_of == held))
+    is_same = np.array(said.goals, dtype=object)[left] == np.array(said.goals, dtype=object)[right]
+    sure = p >= _SURE
+    return {
+        "n_sentences": len(said.texts),
+        "n_goals": len(set(said.goals)),
+        "n_candidates": len(p),
+        "share_same_goal": float(is_same.mean()),
+        "calibration_error": expected_calibration_error(is_same, p),
+        "n_sure": int(sure.sum()),
+        "precision_sure": float(is_same[sure].mean()) if sure.any() else float("nan"),
+        "share_of_same_goal_sure": float((sure & is_same).sum() / is_same.sum()),
+    }
+
+
+def recording_figures(folder: Path, encoder: Encoder) -> dict[str, Any]:
+    """How often the right goal is the neighbours' first, over recordings that the NLU got wrong."""
+    rows = list(read_rows(folder, "slurp_asr"))
+    said = Said([normalise_text(row["asr"]) for row in rows], [_frame(row["nlu"]) for row in rows])
+    gold = np.array([_frame(row["gold"]) for row in rows], dtype=object)
+    goals = np.array(said.goals, dtype=object)
+    left, right, cosine = candidates(encoder.encode(said.texts))
+    pairs = described(said, left, right, cosine)
+    p = probability(pairs, density_of(cosine), pairs)
+    votes: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    nearest: dict[int, tuple[float, str]] = {}
+    for of, by in ((left, right), (right, left)):
+        for row, neighbour, chance, near in zip(of.tolist(), by.tolist(), p.tolist(), cosine.tolist(), strict=True):
+            votes[row][said.goals[neighbour]] += chance
+            nearest[row] = max(nearest.get(row, (-1.0, "")), (near, said.goals[neighbour]))
+    wrong = np.array([not row["frame_ok"] for row in rows])
+    reachable = {row for row in np.flatnonzero(wrong).tolist() if gold[row] in votes.get(row, {})}
+    first = np.array([_first(votes.get(row, {})) for row in range(len(rows))], dtype=object)
+    near = np.array([nearest.get(row, (0.0, ""))[1] for row in range(len(rows))], dtype=object)
+    figures = {
+        "n_recordings": len(rows),
+        "n_misunderstood": int(wrong.sum()),
+        "reachable": len(reachable) / wrong.sum(),
+    }
+    for name, goal in (("neighbours_vote", first), ("nearest_neighbour", near), ("nlu_itself", goals)):
+        figures[name] = float((goal == gold)[wrong].mean())
+        figures[f"{name}_all"] = float((goal == gold).mean())
+    intents = {
+        name: np.array([json.loads(goal or "{}").get("intent") for goal in goal_list], dtype=object)
+        for name, goal_list in (("gold", gold), ("first", first), ("nlu", goals))
+    }
+    bad_intent = np.array([not row["intent_ok"] for row in rows])
+    figures["intent"] = {
+        "n_misunderstood": int(bad_intent.sum()),
+        "neighbours_vote": float((intents["first"] == intents["gold"])[bad_intent].mean()),
+        "nlu_itself": float((intents["nlu"] == intents["gold"])[bad_intent].mean()),
+    }
+    return figures
+
+
+def candidates(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
+    """Pairs of which one is among the other's nearest, with their cosine, by the defaults of the settings: exact."""
+    limits = Variants()
+    found = []
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        cosine = vectors[start : start + _ROWS_AT_ONCE] @ vectors.T
+        row = np.arange(start, start + len(cosine))
+        cosine[row - start, row] = -1.0
+        nearest = np.argpartition(-cosine, limits.max_neighbours, axis=1)[:, : limits.max_neighbours]
+        near = np.take_along_axis(cosine, nearest, axis=1)
+        kept = near >= limits.min_cosine
+        pair = np.column_stack([np.repeat(row, kept.sum(axis=1)), nearest[kept]])
+        found.append(np.column_stack([pair.min(axis=1), pair.max(axis=1), near[kept]]))
+    _, first = np.unique(np.concatenate(found)[:, :2], axis=0, return_index=True)
+    pairs = np.concatenate(found)[first]
+    return pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), pairs[:, 2]
+
+
+def probability(known: pa.Table, density: Density, pairs: pa.Table) -> Floats:
+    """`p_same_goal` of the pairs, by a model fitted to the known ones."""
+    of_known, lexicon = known_pairs(known, density)
+    model = fit_same_goal(of_known)
+    left, right = (pairs[f"{side}_text"].combine_chunks() for side in ("left", "right"))
+    of_words, apart = words_apart(left, right, lexicon)
+    signals = own_signals(pairs) | text_signals(left, right) | of_words
+    return model.probability(signals, apart, pairs["left_locale"].to_pylist())
+
+
+def described(said: Said, left: Sequence[int], right: Sequence[int], cosine: Floats) -> pa.Table:
+    """The pairs in columns of `same_goal.DESCRIBED`."""
+    columns: dict[str, Any] = {"cosine": cosine}
+    for side, rows in (("left", left), ("right", right)):
+        columns[f"{side}_locale"] = pa.repeat(pa.scalar(_LOCALE), len(cosine))
+        columns[f"{side}_context"] = pa.repeat(pa.scalar(""), len(cosine))
+        columns[f"{side}_text"] = pa.array(said.texts).take(pa.array(rows))
+        columns[f"{side}_goal"] = pa.array(said.goals).take(pa.array(rows))
+    return pa.table(columns)
+
+
+def density_of(cosine: Floats) -> Density:
+    """Candidates by bin of cosine."""
+    bins, counts = np.unique(np.floor(cosine * COSINE_BINS).astype(int), return_counts=True)
+    return {(_LOCALE, int(place)): int(n) for place, n in zip(bins, counts, strict=True)}
+
+
+def _goal(intent: str, slots: Sequence[Sequence[str]]) -> str:
+    goal = frame_goal(intent, [(name, normalise_text(value)) for name, value in slots])
+    assert goal is not None
+    return goal
+
+
+def _frame(frame: dict[str, Any]) -> str:
+    return _goal(f"{frame['domain']}_{frame['action']}", frame["slots"])
+
+
+def _first(votes: dict[str, float]) -> str:
+    return max(votes, key=lambda goal: (votes[goal], goal), default="")
+
+
+if __name__ == "__main__":
+    main()
