@@ -1,4 +1,4 @@
-"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `export`, `demo`, `simulate`, `doctor` and more."""
+"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `encoder`, `export`, `demo`, `doctor` and more."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 explain_app = typer.Typer(no_args_is_help=True, help="Say why a result is what it is.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Compare results with a gold standard.")
 fit_app = typer.Typer(no_args_is_help=True, help="Learn from what people judged.")
+encoder_app = typer.Typer(no_args_is_help=True, help="Train what finds utterances of one meaning.")
 app.add_typer(explain_app, name="explain")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(fit_app, name="fit")
+app.add_typer(encoder_app, name="encoder")
 console = Console()
 errors = Console(stderr=True)
 
@@ -212,6 +214,35 @@ def fit_pairs_command(
         if isinstance(value, int):
             console.print(f"  {name.removeprefix('n_').replace('_', ' '):<22} {value:,}")
     console.print(f"Model: {out} (name it in the settings as detect.model)")
+
+
+@encoder_app.command(name="train")
+def train_encoder_command(
+    settings: SettingsFile,
+    out: OutFolder,
+    first: Annotated[str, typer.Option("--from", help="first day, YYYY-MM-DD; all days where left out")] = "",
+    last: Annotated[str, typer.Option("--to", help="last day, YYYY-MM-DD; the same as --from where left out")] = "",
+    seed: Annotated[int, typer.Option(help="same seed, same encoder")] = 0,
+) -> None:
+    """Train an encoder on the log, and on the launch set where the settings name one; writes a folder."""
+    from selflearn.lakehouse.store import Lakehouse
+    from selflearn.pipeline import day_range
+    from selflearn.pipeline.encoding import train_on_lake
+    from selflearn.session import build_session
+    from selflearn.settings import load_settings
+    from selflearn.variants.training import check_folder, require_torch
+
+    if last and not first:
+        raise SettingsError(f"--to {last} is given without --from", "give the first day too")
+    known, days = load_settings(settings), day_range(parse_day(first), parse_day(last or first)) if first else None
+    require_torch()
+    check_folder(out)
+    with console.status("training an encoder"):
+        trained, provenance = train_on_lake(Lakehouse(build_session(), known.lake), known, days, seed)
+    trained.save(out, provenance)
+    for name, value in trained.figures.items():
+        console.print(f"  {name.removeprefix('n_').replace('_', ' '):<16} {value:,}")
+    console.print(f"Encoder: {out}")
 
 
 @app.command(name="settings")

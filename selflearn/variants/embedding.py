@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 
@@ -13,6 +14,8 @@ from pyspark.sql import DataFrame
 from selflearn.errors import InfrastructureError
 from selflearn.variants.encoder import load_encoder
 
+logger = logging.getLogger(__name__)
+
 EMBEDDED = "locale string, utterance_id string, text string, encoder_id string, vector array<float>"
 
 
@@ -22,6 +25,11 @@ def embed_utterances(utterances: DataFrame, encoder: str | None) -> DataFrame:
     Raises:
         SelflearnError: the encoder cannot be loaded; the driver tries before any worker does.
     """
+    if encoder is None:
+        logger.warning(
+            "no encoder is set: utterances are compared by their spelling alone; "
+            "`selflearn encoder train` makes one that knows more"
+        )
     expected = load_encoder(encoder).encoder_id
     return utterances.select("locale", "utterance_id", "text").mapInArrow(embedder(encoder, expected), EMBEDDED)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 from tokenizers import Tokenizer
 
-from selflearn.errors import DataError, InfrastructureError
+from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.variants.corpus import Corpus, Positives, read_frames
 from selflearn.variants.encoder import INSTALL_EXTRA
 from selflearn.variants.static_encoder import StaticEncoder
@@ -45,9 +46,16 @@ class TrainedEncoder:
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
         module = StaticEmbedding(self.tokenizer, embedding_weights=self.weights)
-        SentenceTransformer(modules=[module], device="cpu").save(str(folder), create_model_card=False)
         content = json.dumps({**provenance, "figures": dict(self.figures)}, indent=2, sort_keys=True)
-        (folder / PROVENANCE).write_text(content + "\n", encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a run may be killed at any time.
+        with TemporaryDirectory(dir=folder.parent) as work:
+            made = Path(work) / folder.name
+            SentenceTransformer(modules=[module], device="cpu").save(str(made), create_model_card=False)
+            (made / PROVENANCE).write_text(content + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rename(Path(work) / "before")
+            made.rename(folder)
 
 
 def require_torch() -> None:
@@ -60,6 +68,19 @@ def require_torch() -> None:
         raise InfrastructureError(
             "training an encoder needs torch and sentence-transformers, which are not installed",
             f"`{INSTALL_EXTRA}`; to encode with what was trained, neither is needed",
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """See that an encoder can be written to a folder: a new one, an empty one, or one that holds an encoder.
+
+    Raises:
+        SettingsError: it is a file, or holds something else.
+    """
+    is_free = folder.is_dir() and (not any(folder.iterdir()) or (folder / PROVENANCE).is_file())
+    if folder.exists() and not is_free:
+        raise SettingsError(
+            f"{folder} is there already and holds no encoder that was trained here", "name a new folder with --out"
         )
 
 
