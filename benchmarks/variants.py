@@ -17,7 +17,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from selflearn import __version__
 from selflearn.evaluate import expected_calibration_error
 from selflearn.settings import Variants
 from selflearn.turns import frame_goal, normalise_text
-from selflearn.variants.calibration import fit_same_goal, fold_of
-from selflearn.variants.comparison import own_signals, text_signals, words_apart
+from selflearn.variants import calibration
+from selflearn.variants.calibration import N_FOLDS, SHIPPED, KnownPairs, fit_same_goal, fold_of
+from selflearn.variants.comparison import WordsApart, empty_lexicon, own_signals, text_signals, words_apart
 from selflearn.variants.encoder import Encoder, load_encoder
 from selflearn.variants.known_pairs import COSINE_BINS, Density, known_pairs
 
@@ -59,8 +60,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with hwu64, slurp_text and slurp_asr")
     parser.add_argument("--encoder", help="as the setting variants.encoder; the untrained one where left out")
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json")
+    parser.add_argument("--ship", action="store_true", help="also write the model that comes with the package")
     given = parser.parse_args()
     encoder = load_encoder(given.encoder)
+    if given.ship:
+        ship(sentences(given.data, "hwu64"))
     figures: dict[str, Any] = {"seed": _SEED, "folds": _N_FOLDS}
     for name in ("hwu64", "slurp_text"):
         figures[name] = probability_figures(sentences(given.data, name), encoder)
@@ -70,6 +74,24 @@ def main() -> None:
     configuration = {"selflearn": __version__, "encoder": encoder.encoder_id}
     configuration |= {f"variants.{name}": str(value) for name, value in Variants().model_dump().items()}
     write_scores(given.out, figures, configuration)
+
+
+def ship(said: Said) -> None:
+    """Write the model that serves where a log knows too few goals: no words, no values, the untrained encoder."""
+    left, right, cosine = candidates(load_encoder(None).encode(said.texts))
+    pairs, goals = described(said, left, right, cosine), np.array(said.goals, dtype=object)
+    of_left, of_right = (pairs[f"{side}_text"].combine_chunks() for side in ("left", "right"))
+    of_words, apart = words_apart(of_left, of_right, empty_lexicon())
+    known = KnownPairs(
+        own_signals(pairs) | text_signals(of_left, of_right) | of_words,
+        WordsApart(np.zeros_like(apart.offsets), np.empty(0, dtype=np.int64)),
+        goals[left] == goals[right],
+        *(np.array([fold_of(goal, N_FOLDS) for goal in goals[rows]]) for rows in (left, right)),
+        pairs["left_locale"].to_numpy(),
+        np.ones(len(left)),
+    )
+    model = replace(fit_same_goal(known), locale_curves={}, metrics={})
+    Path(calibration.__file__).with_name(SHIPPED).write_text(model.to_json() + "\n", encoding="utf-8")
 
 
 def sentences(folder: Path, name: str) -> Said:
@@ -194,7 +216,7 @@ def density_of(cosine: Floats) -> Density:
 
 def _goal(intent: str, slots: Sequence[Sequence[str]]) -> str:
     goal = frame_goal(intent, [(name, normalise_text(value)) for name, value in slots])
-    assert goal is not None
+
     return goal
 
 

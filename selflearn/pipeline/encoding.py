@@ -19,6 +19,7 @@ from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.settings import Settings
 from selflearn.turns import read_launch_set
+from selflearn.variants.calibration import N_LEFT_OUT
 from selflearn.variants.corpus import SEVERAL, Corpus
 from selflearn.variants.training import TrainedEncoder, require_torch, train_encoder
 
@@ -72,7 +73,11 @@ def read_corpus(lake: Lakehouse, settings: Settings, days: Sequence[date] | None
         known = launch.select("normalised_text", "goal", F.lit(SEVERAL).cast("long").alias("speaker"))
         reached = reached.unionByName(known)
         texts = texts.unionByName(launch.select("normalised_text")).distinct()
-    sentences = _at_most(_capped(_once(reached)), MAX_SENTENCES, "normalised_text", "goal").toArrow()
+    # What the calibration of goal variants is measured on, no encoder may know.
+    is_left_out = F.crc32("goal") % N_LEFT_OUT == 0
+    sentences = _at_most(
+        _capped(_once(reached.where(~is_left_out))), MAX_SENTENCES, "normalised_text", "goal"
+    ).toArrow()
     rephrased = _at_most(_rephrased(turns, pairs), MAX_PAIRS, "source_text", "target_text").toArrow()
     said = _at_most(texts, MAX_TEXTS, "normalised_text").toArrow()["normalised_text"].to_pylist()
     if not said:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from selflearn.errors import SettingsError
 from selflearn.graph import sum_window, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, landing
@@ -71,8 +72,19 @@ VARIANTS = Stage(
 def newest_encoder(lake: str) -> str | None:
     """Folder of the newest encoder that was trained for the lake; none of a lake that is no local folder."""
     folder = Path(lake) / ENCODERS
-    trained = sorted(found for found in folder.iterdir() if found.is_dir()) if folder.is_dir() else []
-    return str(trained[-1]) if trained else None
+    trained = sorted(folder.glob("*/modules.json"))
+    return str(trained[-1].parent) if trained else None
+
+
+def new_encoder(lake: str, now: datetime) -> Path:
+    """Folder for an encoder that is trained now: the newest of the lake, once it is there.
+
+    Raises:
+        SettingsError: the lake is no local folder.
+    """
+    if "://" in lake:
+        raise SettingsError(f"lake {lake} is no local folder", "give --out, and name that folder as variants.encoder")
+    return Path(lake) / ENCODERS / f"{now:%Y%m%dT%H%M%SZ}"
 
 
 def _encoder(context: StageContext) -> tuple[str | None, Encoder]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from selflearn.ragged import Floats, Ints, places
-from selflearn.variants.calibration import N_FOLDS, KnownPairs, fold_of
+from selflearn.variants.calibration import N_FOLDS, KnownPairs, fold_of, is_left_out
 from selflearn.variants.comparison import (
     Lexicon,
     WordsApart,
@@ -34,24 +34,30 @@ Density = Mapping[tuple[str, int], int]
 def known_pairs(pairs: pa.Table, density: Density) -> tuple[KnownPairs, Lexicon]:
     """What the calibration needs of pairs of known goals, and the lexicon of all their utterances.
 
-    Each pair is compared with a lexicon that leaves out its two goals: a value known from the utterance itself would
-    be told from other words more surely than one of a goal that is new.
+    Pairs with a goal that the encoder may have been trained on at both ends are left out; the others of their kind,
+    same goal or not, stand for them. Each pair is compared with a lexicon that leaves out its two goals: a value known
+    from the utterance itself would be told from other words more surely than one of a goal that is new.
 
     Args:
         pairs: columns of `same_goal.DESCRIBED`, neither goal null.
         density: of all candidate pairs; each known one stands for as many of its locale and cosine as there are.
     """
+    counts, weight = _Counts.of(pairs), _stands_for(pairs, density)
+    is_unseen = _each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)
+    is_same = pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy()
+    for kind in (is_same, ~is_same):
+        weight[kind] *= weight[kind].sum() / max(weight[kind & is_unseen].sum(), _LEAST_WEIGHT)
+    pairs = pairs.filter(pa.array(is_unseen)).combine_chunks()
     left, right = (_folds(pairs[f"{side}_goal"]) for side in ("left", "right"))
-    counts = _Counts.of(pairs)
     signals, apart = _compared_left_out(pairs, left, right, counts)
     known = KnownPairs(
         signals,
         apart,
-        pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy(),
+        is_same[is_unseen],
         left % N_FOLDS,
         right % N_FOLDS,
         pairs["left_locale"].to_numpy(),
-        _stands_for(pairs, density),
+        weight[is_unseen],
     )
     return known, counts.lexicon(())
 
@@ -117,9 +123,13 @@ def _stands_for(pairs: pa.Table, density: Density) -> Floats:
 
 
 def _folds(goals: pa.ChunkedArray) -> Ints:
-    coded = goals.combine_chunks().dictionary_encode()
-    folds = np.array([fold_of(goal, _N_LEXICON_FOLDS) for goal in coded.dictionary.to_pylist()], dtype=np.int64)
-    return np.asarray(folds[coded.indices.to_numpy()])
+    return _each(goals, lambda goal: fold_of(goal, _N_LEXICON_FOLDS)).astype(np.int64)
+
+
+def _each(goals: pa.ChunkedArray, what: Callable[[str], int]) -> np.ndarray:
+    """What a function says of each goal, asked once for each distinct one."""
+    coded = _strings(goals).dictionary_encode()
+    return np.array([what(goal) for goal in coded.dictionary.to_pylist()])[coded.indices.to_numpy()]
 
 
 def _values(goal: str) -> str:
