@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-detection bench-peer bench-languages clean
+	bench-variants bench-detection bench-peer bench-languages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TR
 bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/star.py --data "$(DATA)" --out build/benchmarks/star
+
+bench-variants: $(VENV)/.all ## Measure p_same_goal on real sentences and recordings: make bench-variants DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-variants DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/variants.py --data "$(DATA)" --train --out build/benchmarks/variants
 
 bench-detection: $(VENV)/.core ## Measure candidate pairs per second, memory, and what a bot costs
 	$(PYTHON_IN_VENV) benchmarks/detection.py --out build/benchmarks/detection

@@ -57,7 +57,7 @@ def run(
     stage: Annotated[list[str] | None, typer.Option(help="run this stage alone; may be given several times")] = None,
     resume: Annotated[bool, typer.Option(help="skip stages that are done and unchanged")] = False,
 ) -> None:
-    """Run the pipeline over some days: ingest, detect, evidence, then graph, label, release as of the last day."""
+    """Run the pipeline: ingest, detect, embed, evidence by day; variants, graph, label, release as of the last one."""
     from selflearn.pipeline import STAGES, day_range
     from selflearn.settings import load_settings
 
@@ -182,6 +182,20 @@ def evaluate_pairs_command(
         )
     if plot:
         plot_evaluation(evaluation, plot)
+        console.print(f"Chart: {plot}")
+
+
+@evaluate_app.command(name="variants")
+def evaluate_variants_command(settings: SettingsFile, plot: ChartFile = None) -> None:
+    """Say how well `p_same_goal` held, in the newest run, on pairs of known goals that its model had not seen."""
+    from selflearn.evaluate import evaluate_variants
+    from selflearn.report import plot_reliability, reliability_table
+    from selflearn.settings import load_settings
+
+    evaluation = evaluate_variants(load_settings(settings).lake)
+    console.print(reliability_table(evaluation))
+    if plot:
+        plot_reliability(evaluation, plot)
         console.print(f"Chart: {plot}")
 
 

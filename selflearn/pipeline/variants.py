@@ -19,6 +19,7 @@ from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.variants import Limits, goal_variants, known_goals, nearest_pairs
 from selflearn.variants.embedding import embed_utterances
 from selflearn.variants.encoder import Encoder, check_dimensions, load_encoder
+from selflearn.variants.static_encoder import StaticEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run_variants(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         utterances = _with_vectors(context, encoder, as_of, land)
         limits = Limits(**settings.model_dump(exclude={"encoder"}))
         pairs, metrics = nearest_pairs(utterances, limits, land)
-        found = goal_variants(land(pairs), utterances, settings, land)
+        found = goal_variants(land(pairs), utterances, settings, isinstance(encoder, StaticEncoder), land)
         context.metrics.update(metrics | found.metrics)
         rows = found.rows.withColumn("as_of", F.lit(as_of))
         context.replace(tables.GOAL_VARIANTS, rows, as_of=[as_of])

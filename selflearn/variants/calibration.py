@@ -27,7 +27,7 @@ from selflearn.variants.comparison import SIGNALS, WORD_BUCKETS, Bools, WordsApa
 N_FOLDS = 4
 N_LEFT_OUT = 4
 """One goal in so many is left out when an encoder is trained."""
-MIN_KNOWN_PAIRS = 200
+MIN_KNOWN_PAIRS = 100
 """Pairs of either kind, same goal and different goals, below which the shipped model serves."""
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _RIDGE = 1.0

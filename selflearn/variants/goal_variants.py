@@ -29,18 +29,21 @@ class GoalVariants:
     metrics: dict[str, float]
 
 
-def goal_variants(pairs: DataFrame, utterances: DataFrame, settings: Variants, land: Land = not_landed) -> GoalVariants:
+def goal_variants(
+    pairs: DataFrame, utterances: DataFrame, settings: Variants, is_trained: bool, land: Land = not_landed
+) -> GoalVariants:
     """Exact variants, and semantic ones among the candidate pairs; a pair that is both is exact.
 
     Args:
         pairs: rows of `neighbours.PAIRS`; read three times.
         utterances: columns of `known_goals.KNOWN`, and text; read several times.
         settings: see there.
+        is_trained: whether the vectors' encoder was trained on the log.
         land: see `Land`.
     """
     n_known, n_over = count_exact(utterances, settings.across_locales)
     exact = land(exact_variants(utterances, settings.across_locales))
-    model, lexicon = learn_same_goal(pairs, utterances)
+    model, lexicon = learn_same_goal(pairs, utterances, is_trained)
     if not model.is_fitted:
         logger.warning(
             "too few pairs of utterances have known goals to calibrate p_same_goal on: the shipped model serves"

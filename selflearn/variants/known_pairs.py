@@ -31,19 +31,22 @@ Density = Mapping[tuple[str, int], int]
 """How many candidate pairs there are, by the left utterance's locale and bin of cosine."""
 
 
-def known_pairs(pairs: pa.Table, density: Density) -> tuple[KnownPairs, Lexicon]:
+def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[KnownPairs, Lexicon]:
     """What the calibration needs of pairs of known goals, and the lexicon of all their utterances.
 
-    Pairs with a goal that the encoder may have been trained on at both ends are left out; the others of their kind,
-    same goal or not, stand for them. Each pair is compared with a lexicon that leaves out its two goals: a value known
-    from the utterance itself would be told from other words more surely than one of a goal that is new.
+    Pairs of which an encoder that is trained on the log may have seen both goals are left out; the others of their
+    kind, same goal or not, stand for them. Each pair is compared with a lexicon that leaves out its two goals: a value
+    known from the utterance itself would be told from other words more surely than one of a goal that is new.
 
     Args:
         pairs: columns of `same_goal.DESCRIBED`, neither goal null.
         density: of all candidate pairs; each known one stands for as many of its locale and cosine as there are.
+        is_trained: whether the encoder is one that `selflearn encoder train` made.
     """
     counts, weight = _Counts.of(pairs), _stands_for(pairs, density)
-    is_unseen = _each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)
+    is_unseen = np.ones(len(pairs), dtype=bool)
+    if is_trained:
+        is_unseen = _each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)
     is_same = pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy()
     for kind in (is_same, ~is_same):
         weight[kind] *= weight[kind].sum() / max(weight[kind & is_unseen].sum(), _LEAST_WEIGHT)
@@ -129,7 +132,8 @@ def _folds(goals: pa.ChunkedArray) -> Ints:
 def _each(goals: pa.ChunkedArray, what: Callable[[str], int]) -> np.ndarray:
     """What a function says of each goal, asked once for each distinct one."""
     coded = _strings(goals).dictionary_encode()
-    return np.array([what(goal) for goal in coded.dictionary.to_pylist()])[coded.indices.to_numpy()]
+    of_each = np.array([what(goal) for goal in coded.dictionary.to_pylist()])
+    return np.asarray(of_each[coded.indices.to_numpy()])
 
 
 def _values(goal: str) -> str:

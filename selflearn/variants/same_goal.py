@@ -26,12 +26,13 @@ SCORED = (
 )
 
 
-def learn_same_goal(pairs: DataFrame, utterances: DataFrame) -> tuple[SameGoalModel, Lexicon]:
+def learn_same_goal(pairs: DataFrame, utterances: DataFrame, is_trained: bool) -> tuple[SameGoalModel, Lexicon]:
     """The model of this run's candidate pairs, and the lexicon that it reads words with.
 
     Args:
         pairs: rows of `neighbours.PAIRS`; read twice.
         utterances: `utterance_id, context, text, goal`; goal is null unless it is known.
+        is_trained: as in `known_pairs`.
     """
     density = _density(pairs)
     n_pairs = sum(density.values())
@@ -41,7 +42,7 @@ def learn_same_goal(pairs: DataFrame, utterances: DataFrame) -> tuple[SameGoalMo
     rows = described(chosen, known).orderBy("left_utterance", "right_utterance").limit(MAX_KNOWN_PAIRS).toArrow()
     if len(rows) < MIN_KNOWN_PAIRS:
         return shipped_model(), empty_lexicon()
-    of_pairs, lexicon = known_pairs(rows.combine_chunks(), density)
+    of_pairs, lexicon = known_pairs(rows.combine_chunks(), density, is_trained)
     return fit_same_goal(of_pairs), lexicon
 
 
