@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from selflearn.variants.calibration import MIN_KNOWN_PAIRS, SameGoalModel, fit_same_goal, is_left_out, shipped_model
 from selflearn.variants.comparison import (
     SIGNALS,
+    Lexicon,
     empty_lexicon,
-    lexicon_of,
     own_signals,
     shared_words,
     text_signals,
@@ -27,7 +27,13 @@ from selflearn.variants.known_pairs import COSINE_BINS, known_pairs
 
 CITIES = [f"{first}{last}" for first in ("bo", "ka", "li", "mun", "ter") for last in ("ra", "vik", "dos", "ham", "lu")]
 WORDINGS = ("weather in {}", "what is the weather in {}", "will it rain in {}", "forecast for {} please")
-OTHERS = ("book a table in {}", "a table for two in {}", "trains to {}", "when is the next train to {}")
+OTHERS = {
+    "table": ("book a table in {}", "a table for two in {}"),
+    "train": ("trains to {}", "when is the next train to {}"),
+    "hotel": ("find me a hotel in {}", "where can i sleep in {}"),
+    "news": ("what happened in {}", "news from {}"),
+    "route": ("drive me to {}", "the fastest way to {}"),
+}
 
 
 def goal(intent: str, city: str) -> str:
@@ -36,7 +42,7 @@ def goal(intent: str, city: str) -> str:
 
 def said(locale: str) -> list[tuple[str, str, str]]:
     """Utterances of a made-up log: locale, text and goal."""
-    frames = [("weather", WORDINGS), ("table", OTHERS[:2]), ("train", OTHERS[2:])]
+    frames = {"weather": WORDINGS, **OTHERS}.items()
     return [(locale, w.format(c), goal(intent, c)) for c in CITIES for intent, wordings in frames for w in wordings]
 
 
@@ -96,9 +102,8 @@ TEXTS = st.lists(st.text("ab' 東é", max_size=8), min_size=1, max_size=6)
 def test_words_shared_and_apart_are_those_of_sets(texts: list[str], data: st.DataObject) -> None:
     ends = st.lists(st.sampled_from(texts), min_size=3, max_size=3)
     left, right = data.draw(ends), data.draw(ends)
-    counts = np.zeros(1 << 18)
-    weighted = lexicon_of(2.0, counts, counts)
-    signals, apart = words_apart(pa.array(left), pa.array(right), weighted)
+    counts = np.zeros(1 << 18, dtype=np.float32)
+    signals, apart = words_apart(pa.array(left), pa.array(right), Lexicon(2, counts, counts))
     for row, (one, other) in enumerate(zip(left, right, strict=True)):
         sets = [set(words.buckets.tolist()) for words in (words_of([one]), words_of([other]))]
         found = apart.buckets[apart.offsets[row] : apart.offsets[row + 1]].tolist()
@@ -112,13 +117,14 @@ def test_words_shared_and_apart_are_those_of_sets(texts: list[str], data: st.Dat
 
 
 def test_a_word_is_part_of_values_as_often_as_it_was_and_a_new_one_as_rare_ones_are() -> None:
-    n_with, n_as_value = np.zeros(1 << 18), np.zeros(1 << 18)
+    n_with, n_as_value = np.zeros((2, 1 << 18), dtype=np.float32)
     n_with[:4], n_as_value[:4] = [100, 100, 1, 1], [0, 100, 1, 1]
-    lexicon = lexicon_of(200.0, n_with, n_as_value)
-    assert lexicon.p_value[0] < 0.05
-    assert lexicon.p_value[1] > 0.95
-    assert lexicon.p_value[2] > lexicon.p_value[5] == pytest.approx(0.75)
-    assert lexicon.weight[5] > lexicon.weight[0] > 0
+    lexicon, words = Lexicon(200, n_with, n_as_value), np.array([0, 1, 2, 5])
+    never, always, once, new = lexicon.p_value(words, 0, 0)
+    assert (never < 0.05, always > 0.95) == (True, True)
+    assert once > new == pytest.approx(0.75)
+    assert lexicon.p_value(words, 1, 1)[2] == new
+    assert lexicon.weight(words)[3] > lexicon.weight(words)[0] > 0
 
 
 def test_a_value_that_only_one_has_speaks_against_one_goal(fitted) -> None:

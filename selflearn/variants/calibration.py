@@ -2,7 +2,7 @@
 
 A logistic model of monotone signals, each bent at a few knots, and of the words that only one of the two utterances
 has ("on" and "off" part goals that "please" does not). Goals are dealt into folds; each pair is scored by a model that
-has seen no pair of its goal, with words' counts that leave both its goals out. On these scores a curve is laid that
+has seen no pair of its goal. On these scores a curve is laid that
 makes them probabilities (Platt 1999, bent at one point), for all locales together and, as far as its own pairs speak
 for it, for each.
 """
@@ -34,6 +34,8 @@ _RIDGE = 1.0
 _WORD_RIDGE = 10.0
 """A word's weight stays near zero unless about so many pairs speak for it."""
 _BEND = 1.0
+_CURVE_PAIRS = 20.0
+"""The scores themselves count as much as so many known pairs: where these are parted without fail, no curve is."""
 _LOCALE_PAIRS = 200.0
 """A locale's own curve counts half where it has about so many known pairs."""
 _MOST_CERTAIN = 0.999
@@ -157,7 +159,7 @@ class KnownPairs:
     weight: Floats
 
 
-def fold_of(goal: str, n_folds: int) -> int:
+def fold_of(goal: str, n_folds: int = N_FOLDS) -> int:
     """The fold of a goal: the same on every machine, whatever other goals there are."""
     return crc32(goal.encode()) // N_LEFT_OUT % n_folds
 
@@ -267,7 +269,7 @@ def _rebalanced(known: KnownPairs, rows: Ints) -> Floats:
 def _curves(known: KnownPairs, score: Floats, rows: Bools) -> tuple[Curve, dict[str, Curve]]:
     """The curve of all pairs, and of each locale one that leaves it as far as its own pairs speak for that."""
     weight = known.weight / known.weight.mean()
-    everywhere = _fit_curve(score[rows], known.is_same[rows], weight[rows], Curve(), 0.0)
+    everywhere = _fit_curve(score[rows], known.is_same[rows], weight[rows], Curve(), _CURVE_PAIRS)
     by_locale = {}
     for locale in sorted(set(known.locale[rows])):
         some = rows & (known.locale == locale)

@@ -38,7 +38,6 @@ WORD_BUCKETS = 1 << 18
 """Words are counted by hash, as `wording.word_counts` does."""
 _DOUBT = 2.0
 """Occurrences of an average rare word that count beside a word's own when its share in values is estimated."""
-_ASCENDING = np.int64(WORD_BUCKETS)
 
 Bools = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.object_]
@@ -54,15 +53,40 @@ class Words:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What utterances of known goals tell of words, arrays by bucket.
+    """What utterances of known goals tell of words.
 
     Attributes:
-        weight: log of how many utterances there are for one with the word.
-        p_value: share of the word's utterances in which it is part of a slot's value.
+        n_texts: how many there are.
+        n_with: how many have the word, by bucket.
+        n_as_value: in how many of these it is part of a value of their goal, by bucket.
     """
 
-    weight: npt.NDArray[np.float32]
-    p_value: npt.NDArray[np.float32]
+    n_texts: int
+    n_with: npt.NDArray[np.float32]
+    n_as_value: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, texts: Words, values: Words) -> Lexicon:
+        """Of texts, and those of their words that are part of values."""
+        n_with, n_as_value = (
+            np.bincount(words.buckets, minlength=WORD_BUCKETS).astype(np.float32) for words in (texts, values)
+        )
+        return cls(len(texts.offsets) - 1, n_with, n_as_value)
+
+    def weight(self, buckets: Ints) -> Floats:
+        """Log of how many texts there are for one with the word."""
+        return np.log((self.n_texts + 1) / np.maximum(self.n_with[buckets].astype(np.float64), 1))
+
+    def p_value(self, buckets: Ints, n_own: Ints, n_own_as_value: Ints) -> Floats:
+        """Share of each word's occurrences that are part of a value, apart from some of its own.
+
+        A word that is new, or rare, is about as likely part of a value as those that occur once are.
+        """
+        is_once = self.n_with == 1
+        rare = (float(self.n_as_value[is_once].sum()) + 1) / (int(is_once.sum()) + 2)
+        n_with = np.maximum(self.n_with[buckets].astype(np.float64) - n_own, 0)
+        n_as_value = np.clip(self.n_as_value[buckets].astype(np.float64) - n_own_as_value, 0, n_with)
+        return np.asarray((n_as_value + _DOUBT * rare) / (n_with + _DOUBT))
 
 
 @dataclass(frozen=True)
@@ -80,21 +104,10 @@ def words_of(texts: Sequence[str]) -> Words:
     return Words(counts.indptr.astype(np.int64), counts.indices.astype(np.int64))
 
 
-def lexicon_of(n_texts: float, n_with: Floats, n_as_value: Floats) -> Lexicon:
-    """From counts by bucket: texts that have the word, and those where it is part of a value of their goal.
-
-    A word seen rarely or never is as likely part of a value as those seen once are.
-    """
-    is_once = n_with == 1
-    rare = (n_as_value[is_once].sum() + 1) / (is_once.sum() + 2)
-    weight = np.log((n_texts + 1) / np.maximum(n_with, 1))
-    p_value = (n_as_value + _DOUBT * rare) / (n_with + _DOUBT)
-    return Lexicon(weight.astype(np.float32), p_value.astype(np.float32))
-
-
 def empty_lexicon() -> Lexicon:
-    """What is known of words before any goal is: all weigh the same, none is part of a value."""
-    return Lexicon(np.ones(WORD_BUCKETS, dtype=np.float32), np.zeros(WORD_BUCKETS, dtype=np.float32))
+    """What is known of words before any goal is: all weigh the same, and are as likely values."""
+    nothing = np.zeros(WORD_BUCKETS, dtype=np.float32)
+    return Lexicon(1, nothing, nothing)
 
 
 def own_signals(pairs: pa.Table | pa.RecordBatch) -> dict[str, Floats]:
@@ -120,23 +133,32 @@ def text_signals(left: pa.Array, right: pa.Array) -> dict[str, Floats]:
     }
 
 
-def words_apart(left: pa.Array, right: pa.Array, lexicon: Lexicon) -> tuple[dict[str, Floats], WordsApart]:
-    """Signals of the words that each pair of texts shares and does not share; and the latter."""
+def words_apart(
+    left: pa.Array, right: pa.Array, lexicon: Lexicon, own_values: tuple[Words, Words] | None = None
+) -> tuple[dict[str, Floats], WordsApart]:
+    """Signals of the words that each pair of texts shares and does not share; and the latter.
+
+    `own_values` are given where both texts are themselves in the lexicon: words of each left and each right text that
+    are part of values. What the lexicon knows from these two texts alone does not count then.
+    """
     texts, left_code, right_code = _coded(left, right)
-    words = words_of(texts.tolist())
-    pair, bucket, is_left, is_shared = _matched(words, left_code, right_code)
-    weight, p_value = lexicon.weight[bucket].astype(np.float64), lexicon.p_value[bucket].astype(np.float64)
+    pair, bucket, side, is_shared = _matched(words_of(texts.tolist()), left_code, right_code)
+    n_own, n_own_as_value = np.zeros(len(pair), dtype=np.int64), np.zeros(len(pair), dtype=np.int64)
+    if own_values:
+        n_own = 1 + is_shared.astype(np.int64)
+        n_own_as_value = _occurrences(pair, bucket, own_values)
+    weight, p_value = lexicon.weight(bucket), lexicon.p_value(bucket, n_own, n_own_as_value)
     shared, apart = np.flatnonzero(is_shared), np.flatnonzero(~is_shared)
-    n_pairs = len(left)
+    by_pair = np.arange(len(left) + 1)
 
     def most(chosen: Ints, values: Floats) -> Floats:
-        return max_of(values[chosen], np.searchsorted(pair[chosen], np.arange(n_pairs + 1)), 0.0)
+        return max_of(values[chosen], np.searchsorted(pair[chosen], by_pair), 0.0)
 
-    offsets = np.searchsorted(pair[apart], np.arange(n_pairs + 1))
+    offsets = np.searchsorted(pair[apart], by_pair)
     # A shared word stands there once for each side.
-    in_both = sum_of(weight[shared], np.searchsorted(pair[shared], np.arange(n_pairs + 1))) / 2
+    in_both = sum_of(weight[shared], np.searchsorted(pair[shared], by_pair)) / 2
     total = in_both + sum_of(weight[apart], offsets)
-    of_left, of_right = (most(apart[is_left[apart] == side], p_value) for side in (True, False))
+    of_left, of_right = (most(apart[side[apart] == k], p_value) for k in (0, 1))
     signals = {
         "words": np.where(total > 0, in_both / np.maximum(total, 1e-9), 1.0),
         "rarest_word": -most(apart, weight),
@@ -147,21 +169,30 @@ def words_apart(left: pa.Array, right: pa.Array, lexicon: Lexicon) -> tuple[dict
     return signals, WordsApart(offsets, bucket[apart])
 
 
-def _matched(words: Words, left: Ints, right: Ints) -> tuple[Ints, Ints, Bools, Bools]:
+def _occurrences(pair: Ints, bucket: Ints, words: tuple[Words, Words]) -> Ints:
+    """In how many of its pair's two lists of words each bucket stands."""
+    n = np.zeros(len(pair), dtype=np.int64)
+    for listed in words:
+        owner = np.repeat(np.arange(len(listed.offsets) - 1), np.diff(listed.offsets))
+        n += np.isin(pair * WORD_BUCKETS + bucket, owner * WORD_BUCKETS + listed.buckets)
+    return n
+
+
+def _matched(words: Words, left: Ints, right: Ints) -> tuple[Ints, Ints, Ints, Bools]:
     """Words of both texts of each pair, sorted by pair and bucket: the pair, the bucket, its side, whether shared."""
     keys = []
     for side, code in enumerate((left, right)):
         place, offsets = places(words.offsets, code)
         pair = np.repeat(np.arange(len(code)), np.diff(offsets))
-        keys.append((pair * _ASCENDING + words.buckets[place]) * 2 + side)
+        keys.append((pair * WORD_BUCKETS + words.buckets[place]) * 2 + side)
     key = np.sort(np.concatenate(keys))
     word = key >> 1
     same_as_next = word[1:] == word[:-1]
     is_shared = np.zeros(len(key), dtype=bool)
     is_shared[1:] |= same_as_next
     is_shared[:-1] |= same_as_next
-    pair, bucket = np.divmod(word, _ASCENDING)
-    return pair, bucket, (key & 1) == 0, is_shared
+    pair, bucket = np.divmod(word, WORD_BUCKETS)
+    return pair, bucket, key & 1, is_shared
 
 
 def _ratio(strings: Strings, left: Ints, right: Ints, scorer: Callable[..., float]) -> Floats:
@@ -175,14 +206,6 @@ def _coded(left: pa.Array, right: pa.Array) -> tuple[Strings, Ints, Ints]:
     return coded.dictionary.to_numpy(zero_copy_only=False), codes[: len(left)], codes[len(left) :]
 
 
-def folded_counts(words: Words, fold: Ints, n_folds: int) -> tuple[Floats, Floats]:
-    """Of each fold: how many texts there are, and how many have each word; shapes (folds,), (folds, buckets)."""
-    owner = np.repeat(fold, np.diff(words.offsets))
-    counts = np.bincount(owner * WORD_BUCKETS + words.buckets, minlength=n_folds * WORD_BUCKETS)
-    n_texts = np.bincount(fold, minlength=n_folds)
-    return n_texts.astype(np.float64), counts.reshape(n_folds, WORD_BUCKETS).astype(np.float64)
-
-
 def shared_words(texts: Words, others: Words) -> Words:
     """Words of each text that the other text of the same place has, too."""
     place = np.arange(len(texts.offsets) - 1)
@@ -190,6 +213,6 @@ def shared_words(texts: Words, others: Words) -> Words:
         np.concatenate([texts.offsets, others.offsets[1:] + texts.offsets[-1]]),
         np.concatenate([texts.buckets, others.buckets]),
     )
-    owner, bucket, is_left, is_shared = _matched(both, place, place + len(place))
-    kept = is_left & is_shared
+    owner, bucket, side, is_shared = _matched(both, place, place + len(place))
+    kept = is_shared & (side == 0)
     return Words(offsets_of(np.bincount(owner[kept], minlength=len(place))), bucket[kept])
