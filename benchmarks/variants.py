@@ -93,6 +93,7 @@ def ship(said: Said) -> None:
         *(np.array([fold_of(goal, N_FOLDS) for goal in goals[rows]]) for rows in (left, right)),
         pairs["left_locale"].to_numpy(),
         np.ones(len(left)),
+        np.ones(len(left), dtype=bool),
     )
     model = replace(fit_same_goal(known), locale_curves={}, metrics={})
     Path(calibration.__file__).with_name(SHIPPED).write_text(model.to_json() + "\n", encoding="utf-8")

@@ -148,6 +148,7 @@ class KnownPairs:
         left_fold, right_fold: folds of the two goals, below `N_FOLDS`.
         locale: of the left utterance.
         weight: how many candidate pairs each stands for.
+        is_unseen: whether the encoder cannot have been trained on both goals.
     """
 
     signals: Mapping[str, Floats]
@@ -157,6 +158,7 @@ class KnownPairs:
     right_fold: Ints
     locale: npt.NDArray[np.object_]
     weight: Floats
+    is_unseen: Bools
 
 
 def fold_of(goal: str, n_folds: int = N_FOLDS) -> int:
@@ -185,15 +187,16 @@ def fit_same_goal(known: KnownPairs) -> SameGoalModel:
         shipped = shipped_model()
         return SameGoalModel(shipped.score, shipped.curve, {}, counts)
     score, fold = _held_out_scores(known)
-    curve, by_locale = _curves(known, score, np.ones(len(score), dtype=bool))
+    unseen = known.is_unseen
     p = np.empty(len(score))
     for held in range(N_FOLDS):
         is_held = fold == held
-        p[is_held] = _probability(score[is_held], known.locale[is_held], *_curves(known, score, ~is_held))
-    everything = np.arange(len(score))
-    reliability = {"": _reliability(known, p, everything >= 0)}
-    reliability |= {name: _reliability(known, p, known.locale == name) for name in sorted(set(known.locale))}
-    return SameGoalModel(_fit(known, everything), curve, by_locale, {**counts, "locales": reliability})
+        p[is_held] = _probability(score[is_held], known.locale[is_held], *_curves(known, score, unseen & ~is_held))
+    locales = sorted(set(known.locale[unseen]))
+    reliability = {"": _reliability(known, p, unseen)}
+    reliability |= {name: _reliability(known, p, unseen & (known.locale == name)) for name in locales}
+    fitted, curves = _fit(known, np.arange(len(score))), _curves(known, score, unseen)
+    return SameGoalModel(fitted, *curves, {**counts, "locales": reliability})
 
 
 def _held_out_scores(known: KnownPairs) -> tuple[Floats, Ints]:

@@ -23,6 +23,7 @@ from selflearn.variants.comparison import (
 
 COSINE_BINS = 20
 """Of a unit of cosine."""
+_SEEN_PAIRS = 500
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.2, 5.0
 
 Density = Mapping[tuple[str, int], int]
@@ -32,8 +33,9 @@ Density = Mapping[tuple[str, int], int]
 def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[KnownPairs, Lexicon]:
     """What the calibration needs of pairs of known goals, and the lexicon of all their utterances.
 
-    Pairs of which an encoder that is trained on the log may have seen both goals are left out; the others of their
-    kind, same goal or not, stand for them. What the lexicon knows from a pair's own utterances does not count for it.
+    Pairs of which an encoder that is trained on the log may have seen both goals together count no more than
+    `_SEEN_PAIRS`, and the curve is not laid on them; the others of their kind, same goal or not, stand for them. What
+    the lexicon knows from a pair's own utterances does not count for it.
 
     Args:
         pairs: columns of `same_goal.DESCRIBED`, neither goal null.
@@ -42,17 +44,21 @@ def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[Kn
     """
     lexicon, weight = _lexicon(pairs), _stands_for(pairs, density)
     is_same = pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy()
+    is_unseen = np.ones(len(pairs), dtype=bool)
     if is_trained:
         is_unseen = _each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)
-        for kind in (is_same, ~is_same):
-            weight[kind] *= weight[kind].sum() / max(weight[kind & is_unseen].sum(), _LEAST_WEIGHT)
-        pairs, is_same, weight = pairs.filter(pa.array(is_unseen)), is_same[is_unseen], weight[is_unseen]
+        share = weight[is_same].sum() / weight.sum()
+        for kind, of_all in ((is_same, share), (~is_same, 1 - share)):
+            for part, n in ((is_unseen, is_unseen.sum()), (~is_unseen, min(_SEEN_PAIRS, (~is_unseen).sum()))):
+                weight[kind & part] *= of_all * n / max(weight[kind & part].sum(), _LEAST_WEIGHT)
     left, right = (_strings(pairs[f"{side}_text"]) for side in ("left", "right"))
     own = (_value_words(left, pairs["left_goal"]), _value_words(right, pairs["right_goal"]))
     of_words, apart = words_apart(left, right, lexicon, own)
     left_fold, right_fold = (_each(pairs[f"{side}_goal"], fold_of).astype(np.int64) for side in ("left", "right"))
     signals = own_signals(pairs) | text_signals(left, right) | of_words
-    return KnownPairs(signals, apart, is_same, left_fold, right_fold, pairs["left_locale"].to_numpy(), weight), lexicon
+    return KnownPairs(
+        signals, apart, is_same, left_fold, right_fold, pairs["left_locale"].to_numpy(), weight, is_unseen
+    ), lexicon
 
 
 def _lexicon(pairs: pa.Table) -> Lexicon:
