@@ -263,6 +263,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     changes: dict[str, Any] = {"lake": anchor(settings.lake), "source": source(settings.source)}
     if settings.launch:
         changes["launch"] = source(settings.launch)
+    encoder = settings.variants.encoder
+    if encoder and (folder / Path(encoder).expanduser()).is_dir():
+        changes["variants"] = settings.variants.model_copy(update={"encoder": anchor(encoder)})
     if settings.detect.model:
         changes["detect"] = settings.detect.model_copy(update={"model": Path(anchor(str(settings.detect.model)))})
     return settings.model_copy(update=changes)

@@ -14,6 +14,7 @@ from selflearn.errors import SettingsError
 from selflearn.graph import sum_window, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, landing
+from selflearn.pipeline.days import with_changed_day_before
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.variants import Limits, goal_variants, known_goals, nearest_pairs
@@ -30,6 +31,8 @@ ENCODERS = "_encoders"
 def run_embed(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Distinct utterances of the days' turns that are not encoded yet to `utterances`."""
     lake, (name, encoder) = context.lake, _encoder(context)
+    days = with_changed_day_before(context, "embed", "ingest", days)
+    lake.create(tables.UTTERANCES)
     _check_cached(context, encoder)
     said = lake.read(tables.TURNS, turn_date=days).select(
         "locale", "utterance_id", F.lit(encoder.encoder_id).alias("encoder_id"), F.col("normalised_text").alias("text")
@@ -90,20 +93,14 @@ def new_encoder(lake: str, now: datetime) -> Path:
 
 def _encoder(context: StageContext) -> tuple[str | None, Encoder]:
     name = context.settings.variants.encoder or newest_encoder(context.lake.root)
-    if name is None:
-        logger.warning(
-            "no encoder was trained for this lake: utterances are compared by their characters alone, until "
-            "`selflearn encoder train` has made one or variants.encoder names one"
-        )
     encoder = load_encoder(name)
     context.message = f"encoder {encoder.encoder_id}"
     return name, encoder
 
 
 def _check_cached(context: StageContext, encoder: Encoder) -> None:
-    if context.lake.exists(tables.UTTERANCES):
-        cached = _cached(context, encoder).select(F.size("vector").alias("dimension")).limit(1).collect()
-        check_dimensions(encoder, [row["dimension"] for row in cached])
+    cached = _cached(context, encoder).select(F.size("vector").alias("dimension")).limit(1).collect()
+    check_dimensions(encoder, [row["dimension"] for row in cached])
 
 
 def _cached(context: StageContext, encoder: Encoder) -> DataFrame:

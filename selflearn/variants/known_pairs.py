@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from selflearn.ragged import Floats
+from selflearn.ragged import Floats, Ints
 from selflearn.variants.calibration import KnownPairs, fold_of, is_left_out
 from selflearn.variants.comparison import (
     Lexicon,
@@ -46,15 +46,15 @@ def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[Kn
     is_same = pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy()
     is_unseen = np.ones(len(pairs), dtype=bool)
     if is_trained:
-        is_unseen = _each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)
-        share = weight[is_same].sum() / weight.sum()
+        is_unseen = (_each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)) > 0
+        share = weight[is_same].sum() / max(weight.sum(), _LEAST_WEIGHT)
         for kind, of_all in ((is_same, share), (~is_same, 1 - share)):
             for part, n in ((is_unseen, is_unseen.sum()), (~is_unseen, min(_SEEN_PAIRS, (~is_unseen).sum()))):
                 weight[kind & part] *= of_all * n / max(weight[kind & part].sum(), _LEAST_WEIGHT)
     left, right = (_strings(pairs[f"{side}_text"]) for side in ("left", "right"))
     own = (_value_words(left, pairs["left_goal"]), _value_words(right, pairs["right_goal"]))
     of_words, apart = words_apart(left, right, lexicon, own)
-    left_fold, right_fold = (_each(pairs[f"{side}_goal"], fold_of).astype(np.int64) for side in ("left", "right"))
+    left_fold, right_fold = (_each(pairs[f"{side}_goal"], fold_of) for side in ("left", "right"))
     signals = own_signals(pairs) | text_signals(left, right) | of_words
     return KnownPairs(
         signals, apart, is_same, left_fold, right_fold, pairs["left_locale"].to_numpy(), weight, is_unseen
@@ -82,14 +82,14 @@ def _stands_for(pairs: pa.Table, density: Density) -> Floats:
     for cell in cells:
         n_known[cell] = n_known.get(cell, 0) + 1
     weight = np.array([density.get(cell, 0) / n_known[cell] for cell in cells])
-    mean = weight.mean() if weight.any() else 1.0
+    mean = float(weight.mean()) if weight.any() else 1.0
     return np.asarray(np.clip(weight / mean, _LEAST_WEIGHT, _MOST_WEIGHT))
 
 
-def _each(goals: pa.ChunkedArray, what: Callable[[str], int]) -> np.ndarray:
+def _each(goals: pa.ChunkedArray, what: Callable[[str], int]) -> Ints:
     """What a function says of each goal, asked once for each distinct one."""
     coded = _strings(goals).dictionary_encode()
-    of_each = np.array([what(goal) for goal in coded.dictionary.to_pylist()])
+    of_each = np.array([what(goal) for goal in coded.dictionary.to_pylist()], dtype=np.int64)
     return np.asarray(of_each[coded.indices.to_numpy()])
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.variants.calibration import MIN_KNOWN_PAIRS, SameGoalModel, fit_same_goal, shipped_model
+from selflearn.variants.calibration import SameGoalModel, fit_same_goal
 from selflearn.variants.comparison import Lexicon, empty_lexicon, own_signals, text_signals, words_apart
 from selflearn.variants.known_pairs import COSINE_BINS, Density, known_pairs
 
@@ -40,10 +40,9 @@ def learn_same_goal(pairs: DataFrame, utterances: DataFrame, is_trained: bool) -
     share = _sampled_share(n_pairs)
     chosen = pairs.where(F.pmod(F.xxhash64("left_utterance", "right_utterance"), F.lit(1 << 20)) < share * (1 << 20))
     rows = described(chosen, known).orderBy("left_utterance", "right_utterance").limit(MAX_KNOWN_PAIRS).toArrow()
-    if len(rows) < MIN_KNOWN_PAIRS:
-        return shipped_model(), empty_lexicon()
     of_pairs, lexicon = known_pairs(rows.combine_chunks(), density, is_trained)
-    return fit_same_goal(of_pairs), lexicon
+    model = fit_same_goal(of_pairs)
+    return model, lexicon if model.is_fitted else empty_lexicon()
 
 
 def described(pairs: DataFrame, utterances: DataFrame) -> DataFrame:
