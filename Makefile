@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-variants bench-detection bench-peer bench-languages clean
+	bench-variants bench-detection bench-peer bench-languages bench-encoder clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ bench-peer: $(VENV)/.all ## Measure our EM beside Splink's, on the same pairs
 
 bench-languages: setup ## Measure quality in ten simulated languages
 	$(PYTHON_IN_VENV) benchmarks/languages.py --out build/benchmarks/languages
+
+bench-encoder: $(VENV)/.all ## Measure encoders on people's sentences: make bench-encoder DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-encoder DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/encoder.py --data "$(DATA)" --out build/benchmarks/encoder
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -250,9 +250,9 @@ def train_encoder_command(
     if last and not first:
         raise SettingsError(f"--to {last} is given without --from", "give the first day too")
     known, days = load_settings(settings), day_range(parse_day(first), parse_day(last or first)) if first else None
-    require_torch()
     folder = out or new_encoder(known.lake, datetime.now(UTC))
     check_folder(folder)
+    require_torch()
     with console.status("training an encoder"):
         trained, provenance = train_on_lake(Lakehouse(build_session(), known.lake), known, days, seed)
     trained.save(folder, provenance)

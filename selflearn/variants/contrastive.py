@@ -14,19 +14,18 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from tokenizers import Tokenizer
 from torch.nn import functional
 
 from selflearn.ragged import Ints, places
 from selflearn.variants.corpus import NO_GOAL, Frames, Positives
-from selflearn.variants.vocabulary import token_ids
+from selflearn.variants.vocabulary import silent_tokens, token_ids
 
 BATCH_SIZE = 512
-PASSES = 4
-LEAST_STEPS = 200
+PASSES = 10
+LEAST_STEPS = 50
 LEARNING_RATE = 0.01
-TEMPERATURE = 0.1
+TEMPERATURE = 0.15
 DROPOUT = 0.1
 """Share of the tokens that a text is read without, other ones each time."""
 _RUN_LENGTH = 4
@@ -35,17 +34,13 @@ _NEVER = -1e4
 
 
 def fit_vectors(
-    positives: Positives, frames: Frames, tokenizer: Tokenizer, parts: sparse.csr_array, seed: int, dimension: int
+    positives: Positives, frames: Frames, tokenizer: Tokenizer, seed: int, dimension: int
 ) -> tuple[npt.NDArray[np.float32], list[float]]:
-    """Vectors of the tokens, shape (tokens, dimension), and the loss of each step.
-
-    Args:
-        parts: what each token's vector is the weighted sum of, shape (tokens, parts).
-    """
+    """Vectors of the tokens, shape (tokens, dimension), and the loss of each step."""
     rng = np.random.default_rng(seed)
-    model = _Model(positives, frames, tokenizer, parts, rng, dimension)
+    model = _Model(positives, frames, tokenizer, rng, dimension)
     n_steps = max(LEAST_STEPS, -(-PASSES * len(positives.text) // BATCH_SIZE))
-    optimiser = torch.optim.Adam([model.vectors], lr=LEARNING_RATE)
+    optimiser = torch.optim.Adam([model.tokens, model.names], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / n_steps)
     intents = np.where(positives.goal == NO_GOAL, NO_GOAL, np.append(frames.intents, NO_GOAL)[positives.goal])
     losses = []
@@ -56,8 +51,7 @@ def fit_vectors(
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
-    with torch.no_grad():
-        return np.array(model.table().numpy()), losses
+    return model.tokens.detach().numpy(), losses
 
 
 def _batches(positives: Positives, intents: Ints, rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
@@ -67,41 +61,33 @@ def _batches(positives: Positives, intents: Ints, rng: np.random.Generator) -> I
         mates = positives.draw_mates(rng)
         order = np.lexsort((rng.random(n), intents))
         runs = rng.permutation(-(-n // _RUN_LENGTH))
-        order = order[np.argsort(np.argsort(runs)[np.arange(n) // _RUN_LENGTH], kind="stable")]
+        order = order[np.argsort(runs[np.arange(n) // _RUN_LENGTH], kind="stable")]
         for start in range(0, n, BATCH_SIZE):
             rows = order[start : start + BATCH_SIZE]
             yield rows, mates[rows]
 
 
 class _Model:
-    """Vectors of parts of tokens, then of names (intents, slot names), as one parameter; texts by their tokens."""
+    """Vectors of tokens, and of names (intents and slot names).
+
+    They start at random, so that texts are near which share words: what training says nothing of stays so.
+    """
 
     def __init__(
-        self,
-        positives: Positives,
-        frames: Frames,
-        tokenizer: Tokenizer,
-        parts: sparse.csr_array,
-        rng: np.random.Generator,
-        dimension: int,
+        self, positives: Positives, frames: Frames, tokenizer: Tokenizer, rng: np.random.Generator, dimension: int
     ) -> None:
         self._positives, self._frames, self._rng = positives, frames, rng
         # The values of goal k are the text behind all others, at `_first_value + k`.
         self._first_value = len(positives.texts)
         self._ids, self._offsets = token_ids(tokenizer, [*positives.texts, *frames.values])
-        n_tokens, self._n_parts = parts.shape
-        entries = parts.tocoo()
-        places_of = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
-        values = torch.from_numpy(entries.data.astype(np.float32))
-        self._parts = torch.sparse_coo_tensor(places_of, values, entries.shape, check_invariants=True).coalesce()
-        start = rng.normal(size=(self._n_parts + frames.n_names, dimension)) / np.sqrt(dimension)
-        # Shared n-grams start lower: what is spelt alike is not all alike.
-        start[n_tokens : self._n_parts] /= 2
-        self.vectors = torch.nn.Parameter(torch.from_numpy(start.astype(np.float32)))
-
-    def table(self) -> torch.Tensor:
-        """Vectors of the tokens, shape (tokens, dimension)."""
-        return self._parts @ self.vectors[: self._n_parts]
+        n_tokens = tokenizer.get_vocab_size()
+        start = rng.normal(scale=dimension**-0.5, size=(n_tokens + frames.n_names, dimension)).astype(np.float32)
+        is_heard = np.ones((n_tokens, 1), dtype=np.float32)
+        is_heard[silent_tokens(tokenizer)] = 0
+        self.tokens = torch.nn.Parameter(torch.from_numpy(start[:n_tokens] * is_heard))
+        self.names = torch.nn.Parameter(torch.from_numpy(start[n_tokens:]))
+        # What starts at zero and never moves stays there.
+        self.tokens.register_hook(lambda gradient: gradient * torch.from_numpy(is_heard))  # type: ignore[no-untyped-call]
 
     def loss(self, rows: Ints, mates: Ints) -> torch.Tensor:
         """Of one batch; a row without a goal, or whose mate is itself, takes part in the other loss alone."""
@@ -127,12 +113,12 @@ class _Model:
         """Sum of the texts' token vectors, of which some are left out."""
         taken, offsets = places(self._offsets, texts)
         kept = (self._rng.random(len(taken)) >= DROPOUT).astype(np.float32)
-        return _bags(self._ids[taken], offsets, self.table(), kept)
+        return _bags(self._ids[taken], offsets, self.tokens, kept)
 
     def _name_sums(self, goals: Ints) -> torch.Tensor:
         taken, offsets = places(self._frames.offsets, goals)
         names = self._frames.names[taken]
-        return _bags(names, offsets, self.vectors[self._n_parts :], np.ones(len(taken), dtype=np.float32))
+        return _bags(names, offsets, self.names, np.ones(len(taken), dtype=np.float32))
 
 
 def _bags(

@@ -71,6 +71,8 @@ class LexicalEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Vectors of the texts; zero of a text without a character."""
+        if not len(texts):
+            return np.empty((0, self.dimension), dtype=np.float32)
         return np.asarray(self._hashing.transform(texts).toarray(), dtype=np.float32)
 
 

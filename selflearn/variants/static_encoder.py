@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from scipy import sparse
 from tokenizers import Tokenizer
 
 from selflearn.errors import SettingsError
-from selflearn.ragged import offsets_of
+from selflearn.variants.vocabulary import token_ids
 
 MODULES, TOKENIZER, WEIGHTS = "modules.json", "tokenizer.json", "model.safetensors"
 WEIGHT_NAME = "embedding.weight"
@@ -39,7 +38,6 @@ class StaticEncoder:
     def __init__(self, name: str, tokenizer: Tokenizer, weights: npt.NDArray[np.float32]) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
         self._weights = np.ascontiguousarray(weights, dtype=np.float32)
         self.dimension = int(weights.shape[1])
         content = hashlib.sha256(tokenizer.to_str().encode())
@@ -73,9 +71,7 @@ class StaticEncoder:
         return vectors
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        found = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        offsets = offsets_of([len(ids) for ids in found])
-        ids = np.fromiter(chain.from_iterable(found), np.int32, offsets[-1])
+        ids, offsets = token_ids(self._tokenizer, texts)
         ones = np.ones(len(ids), dtype=np.float32)
         sums = sparse.csr_array((ones, ids, offsets), shape=(len(texts), len(self._weights))) @ self._weights
         lengths = np.sqrt(np.einsum("td,td->t", sums, sums))

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from tokenizers import Tokenizer
 
 from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.variants.corpus import Corpus, Positives, read_frames
 from selflearn.variants.encoder import INSTALL_EXTRA
 from selflearn.variants.static_encoder import StaticEncoder
-from selflearn.variants.vocabulary import UNKNOWN, learn_tokenizer, token_counts, token_parts, token_weights
+from selflearn.variants.vocabulary import learn_tokenizer
 
-DIMENSION = 256
+DIMENSION = 128
 PROVENANCE = "selflearn.json"
 """File beside the model that says what it was trained on."""
 _LEAST_POSITIVES = 2
@@ -102,13 +101,9 @@ def train_encoder(corpus: Corpus, seed: int = 0, dimension: int = DIMENSION) -> 
             "mine more days, or name a launch set in the settings",
         )
     tokenizer = learn_tokenizer(corpus.texts)
-    weights = token_weights(token_counts(tokenizer, corpus.texts)).astype(np.float32)
-    parts = sparse.csr_array(sparse.diags_array(weights) @ token_parts(tokenizer))
     goals = sorted(set(corpus.goals))
     positives = Positives.of(corpus, goals)
-    table, losses = fit_vectors(positives, read_frames(goals), tokenizer, parts, seed, dimension)
-    # A text of unknown tokens alone gets the vector zero: nothing is known of it.
-    table[tokenizer.token_to_id(UNKNOWN)] = 0
+    table, losses = fit_vectors(positives, read_frames(goals), tokenizer, seed, dimension)
     figures = {
         "n_texts": len(corpus.texts),
         "n_sentences": len(corpus.sentences),
