@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-variants bench-detection bench-peer bench-languages bench-encoder clean
+	bench-variants bench-detection bench-peer bench-languages bench-encoder bench-neighbours clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ bench-languages: setup ## Measure quality in ten simulated languages
 bench-encoder: $(VENV)/.all ## Measure encoders on people's sentences: make bench-encoder DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-encoder DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/encoder.py --data "$(DATA)" --out build/benchmarks/encoder
+
+bench-neighbours: $(VENV)/.all $(VENV)/.provisioned ## Measure recall and speed of near pairs: make bench-neighbours DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-neighbours DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/neighbours.py --data "$(DATA)" --out build/benchmarks/neighbours
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

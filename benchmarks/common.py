@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_KIB_PER_MIB = 1024
+
 
 def write_scores(out: Path, figures: Mapping[str, Any], configuration: Mapping[str, str]) -> None:
     """Write `out/scores.json`: the figures, and the configuration and versions that they were measured with."""
@@ -27,6 +29,14 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
     for name, value in _flat(_plain(figures)):
         table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
     Console(width=120).print(table)
+
+
+def peak_memory_mib() -> float:
+    """Most resident memory that this process has taken; Linux alone."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / _KIB_PER_MIB
+    return float("nan")
 
 
 def _plain(value: Any) -> Any:

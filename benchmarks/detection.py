@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from common import print_figures, write_scores
+from common import peak_memory_mib, print_figures, write_scores
 from selflearn.detect import Detector
 from selflearn.detect.detection import scorer
 from selflearn.detect.friction import shipped_friction
@@ -33,7 +33,6 @@ _PROCESSES = 2
 _BOT_TURNS = 100_000
 _DAY_MICROSECONDS = 86_400_000_000
 _ROWS_AT_ONCE = 10_000
-_KIB_PER_MIB = 1024
 
 
 @dataclass(frozen=True)
@@ -136,15 +135,7 @@ def score(path: Path) -> Scored:
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
         for scored in scorer(detectors, Detect())(batches):
             pairs += len(scored["pairs"].flatten())
-    return Scored(pairs, time.perf_counter() - began, time.process_time() - cpu_began, _peak_memory_mib())
-
-
-def _peak_memory_mib() -> float:
-    """Most resident memory that this process has taken; Linux alone."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) / _KIB_PER_MIB
-    return float("nan")
+    return Scored(pairs, time.perf_counter() - began, time.process_time() - cpu_began, peak_memory_mib())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from selflearn.variants.cells import Whole
 
 MAX_BLOCK = 1 << 20
 _ELEMENTS_AT_ONCE = 1 << 20
+_KEYS_AT_ONCE = 1 << 21
 _STEPS = 1_000_000
+_LOW = MAX_BLOCK - 1
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,32 @@ def nearest_in_block(block: Block, min_cosine: float, most: int) -> Near:
     size = len(block.vectors)
     if size > MAX_BLOCK:
         raise ValueError(f"a block of {size} rows: at most {MAX_BLOCK} can be numbered")
+    keys: list[Ints] = [np.empty(0, dtype=np.int64)]
+    for row, column, cosine in _near_pairs(block, min_cosine):
+        keys += [_key(row, column, cosine), _key(column, row, cosine)]
+        if sum(map(len, keys)) > _KEYS_AT_ONCE:
+            keys = [_best(np.concatenate(keys), most)]
+    key = _best(np.concatenate(keys), most)
+    near = Near(key >> 40, key & _LOW, (_STEPS - ((key >> 20) & _LOW)) / _STEPS)
+    return near[_is_first_common(block, near)]
+
+
+def _near_pairs(block: Block, min_cosine: float) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Both rows of each pair, the smaller first, and its cosine in steps of 1e-6; some rows at once."""
+    size, code = len(block.vectors), _person_codes(block)
     vectors = block.vectors.astype(np.float32)
     inverse = 1 / np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     floor = np.float32(np.floor(min_cosine / max(inverse, default=1.0) ** 2) - 1)
-    code = _person_codes(block)
     at_once = max(1, _ELEMENTS_AT_ONCE // max(1, size))
-    room = np.empty((min(at_once, size), size), dtype=np.float32)
-    found = []
     for start in range(0, size, at_once):
-        products = np.matmul(vectors[start : start + at_once], vectors.T, out=room[: size - start])
+        products = vectors[start : start + at_once] @ vectors[start:].T
         hits = np.flatnonzero(products >= floor)
-        row, column = np.divmod(hits, size)
-        row += start
-        cosine = np.rint(products.ravel()[hits] * (inverse[row] * inverse[column] * _STEPS)).clip(max=_STEPS)
-        is_candidate = (code[row] != code[column]) & (cosine >= min_cosine * _STEPS)
-        is_candidate &= block.n_people[row] + block.n_people[column] >= 2
-        best = _best(row[is_candidate], column[is_candidate], cosine[is_candidate], most)
-        found.append(best[_is_first_common(block, best)])
-    return Near(*(np.concatenate([getattr(part, name) for part in found]) for name in ("row", "neighbour", "cosine")))
+        row, column = np.divmod(hits, size - start)
+        cosine = products.ravel()[hits] * (inverse[start + row] * inverse[start + column] * _STEPS)
+        kept = (row < column) & (code[start + row] != code[start + column]) & (cosine >= min_cosine * _STEPS - 0.5)
+        kept &= block.n_people[start + row] + block.n_people[start + column] >= 2
+        row, column, cosine = row[kept] + start, column[kept] + start, np.rint(cosine[kept])
+        yield row, column, np.minimum(cosine, _STEPS).astype(np.int64)
 
 
 def _person_codes(block: Block) -> Ints:
@@ -84,14 +95,17 @@ def _person_codes(block: Block) -> Ints:
     return codes
 
 
-def _best(row: Ints, column: Ints, cosine: Floats, most: int) -> Near:
-    # One whole number sorts by row, then cosine, then column: far faster than sorting by three.
-    key = (row << 40) | ((_STEPS - cosine.astype(np.int64)) << 20) | column
-    key.sort()
-    row, column, cosine = key >> 40, key & (MAX_BLOCK - 1), (_STEPS - ((key >> 20) & (MAX_BLOCK - 1))) / _STEPS
-    first = np.flatnonzero(np.diff(row, prepend=-1))
-    rank = np.arange(len(row)) - np.repeat(first, np.diff(first, append=len(row)))
-    return Near(row, column, cosine)[rank < most]
+def _key(row: Ints, neighbour: Ints, cosine: Ints) -> Ints:
+    """One whole number that sorts by row, then cosine, then neighbour: far faster than sorting by three."""
+    return (row << 40) | ((_STEPS - cosine) << 20) | neighbour
+
+
+def _best(keys: Ints, most: int) -> Ints:
+    """The first keys of each row, sorted."""
+    keys = np.sort(keys)
+    first = np.flatnonzero(np.diff(keys >> 40, prepend=-1))
+    rank = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
+    return keys[rank < most]
 
 
 def _is_first_common(block: Block, near: Near) -> npt.NDArray[np.bool_]:

@@ -46,7 +46,7 @@ class Limits:
     min_cosine: float = 0.8
     max_neighbours: int = 20
     max_cell: int = 20_000
-    max_pairs: int = 20_000_000_000
+    max_pairs: int = 200_000_000_000
     across_locales: bool = False
 
 
@@ -169,7 +169,8 @@ def _comparer(min_cosine: float, most: int) -> Callable[[Iterable[pa.RecordBatch
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in _whole_blocks(batches):
             near = nearest_in_block(_as_block(rows), min_cosine, most)
-            start, end = rows.take(pa.array(near.row)), rows.take(pa.array(near.neighbour))
+            ids = rows.select(["locale", "utterance_id"])
+            start, end = ids.take(pa.array(near.row)), ids.take(pa.array(near.neighbour))
             columns = [start["locale"], start["utterance_id"], end["locale"], end["utterance_id"], near.cosine]
             names = ["from_locale", "from_utterance", "to_locale", "to_utterance", "cosine"]
             yield from pa.table(columns, names=names).combine_chunks().to_batches()

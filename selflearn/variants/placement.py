@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from selflearn.errors import DataError
 from selflearn.variants.cells import SAMPLED_PER_CELL, Vectors, Whole, learn_centres, n_cells, nearest_cells, whole
 
-PROBES = 3
+PROBES = 4
 MAX_SAMPLE = 131_072
 PLACED = (
     "group string, locale string, utterance_id string, n_people int, person bigint, "
