@@ -104,7 +104,7 @@ class Variants(_Section):
         description="utterances compared with each other; how many pairs fuller cells would have had is in the metrics",
     )
     max_pairs: StrictInt = Field(
-        default=20_000_000_000,
+        default=200_000_000_000,
         ge=1,
         description="a run that is forecast to compare more pairs of utterances stops before it does",
     )
