@@ -8,7 +8,6 @@ from selflearn.lakehouse.schema import (
     BOOLEAN,
     DATE,
     DOUBLE,
-    FLOAT,
     HEARD_TEXT,
     INTEGER,
     LONG,
@@ -23,6 +22,9 @@ from selflearn.lakehouse.schema import (
     probability,
     required,
 )
+from selflearn.lakehouse.variant_tables import GOAL_VARIANTS as GOAL_VARIANTS
+from selflearn.lakehouse.variant_tables import UTTERANCES as UTTERANCES
+from selflearn.lakehouse.variant_tables import VARIANT_MODELS as VARIANT_MODELS
 
 OTHER_GOAL = "*"
 """Stands in a goal column for every goal that is not a candidate of the utterance."""
@@ -181,51 +183,6 @@ EVIDENCE = Table(
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),
     checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair')"},
-)
-
-UTTERANCES = Table(
-    "utterances",
-    columns(
-        required("locale", STRING),
-        required("utterance_id", STRING),
-        required("encoder_id", STRING),
-        required("text", STRING),
-        required("vector", ArrayType(FLOAT)),
-    ),
-    key=("utterance_id", "encoder_id"),
-    partition=("locale",),
-)
-
-GOAL_VARIANTS = Table(
-    "goal_variants",
-    columns(
-        required("as_of", DATE),
-        required("left_locale", STRING),
-        required("right_locale", STRING),
-        required("left_utterance", STRING),
-        required("right_utterance", STRING),
-        required("kind", STRING),
-        optional("cosine", DOUBLE),
-        required("p_same_goal", DOUBLE),
-    ),
-    key=("as_of", "left_utterance", "right_utterance"),
-    partition=("as_of",),
-    checks={
-        **probability("p_same_goal"),
-        "kind_is_known": "kind IN ('exact', 'semantic')",
-        "ends_are_in_order": "left_utterance < right_utterance",
-    },
-)
-
-VARIANT_MODELS = Table(
-    "variant_models",
-    columns(
-        required("as_of", DATE),
-        required("encoder_id", STRING),
-        required("content", STRING),
-    ),
-    key=("as_of",),
-    partition=("as_of",),
 )
 
 GRAPH_NODES = Table(
