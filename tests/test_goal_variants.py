@@ -105,7 +105,7 @@ def test_exact_variants_link_each_utterance_to_the_most_said_of_its_goal(spark: 
 
 @pytest.fixture(scope="module")
 def mined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakehouse, Settings]:
-    """A day of turns and evidence: every wording by a user of its own, and one locale of three utterances."""
+    """A day of turns and evidence: every utterance by a user of its own, and one locale of three utterances."""
     lake = Lakehouse(spark, str(tmp_path_factory.mktemp("variants")))
     frames = [(intent, city, text) for city in CITIES for intent, texts in WORDINGS.items() for text in texts]
     said = [("en", text.format(city), goal(intent, city)) for intent, city, text in frames]
@@ -125,7 +125,8 @@ def mined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
         "context": F.lit(""),
         "n": F.lit(1.0),
         "friction_sum": F.lit(0.1),
-        "n_outcomes": F.lit(1.0),
+        # Of one wording of each goal nothing is known.
+        "n_outcomes": F.when(F.col("text").endswith("please"), 0.0).otherwise(1.0),
         "outcome_sum": F.lit(-1.0),
         "p_sum": F.lit(0.9),
     }
@@ -151,16 +152,16 @@ def test_variants_are_found_and_calibrated_and_nothing_is_encoded_twice(mined: t
     done = run_stage(STAGES["variants"], lake, settings, [DAY])
     assert done.message == "encoder lexical-1"
     assert done.metrics["utterances_not_encoded"] == 0
-    assert done.metrics["utterances_of_known_goal"] == len(CITIES) * 8 + 3
+    assert done.metrics["utterances_of_known_goal"] == len(CITIES) * 6 + 3
     found = read(lake, "goal_variants")
     assert not found.duplicated(["left_utterance", "right_utterance"]).any()
     assert (found["left_locale"] == found["right_locale"]).all()
     exact, semantic = (found[found["kind"] == kind] for kind in ("exact", "semantic"))
     assert exact["cosine"].isna().all()
-    assert len(exact) == len(CITIES) * 2 * (3 + 3) + 3
+    assert len(exact) == len(CITIES) * 2 * 3 + 3
     goals = read(lake, "turns").set_index("utterance_id")["goal"]
     is_same = goals[semantic["left_utterance"]].to_numpy() == goals[semantic["right_utterance"]].to_numpy()
-    assert semantic["p_same_goal"][is_same].mean() > 0.5 > semantic["p_same_goal"][~is_same].mean()
+    assert semantic["p_same_goal"][is_same].mean() > semantic["p_same_goal"][~is_same].mean() + 0.3
     evaluation = evaluate_variants(lake.root)
     assert evaluation.overall.calibration_error < 0.1
     assert evaluation.encoder_id == "lexical-1"
