@@ -12,7 +12,6 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {print $$1}' $(MAKEFILE_LIST))
-.PHONY: $(shell awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +63,10 @@ bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DA
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/star.py --data "$(DATA)" --out build/benchmarks/star
 
+bench-variants: $(VENV)/.all ## Measure p_same_goal on real sentences and recordings: make bench-variants DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-variants DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/variants.py --data "$(DATA)" --train --out build/benchmarks/variants
+
 bench-detection: $(VENV)/.core ## Measure candidate pairs per second, memory, and what a bot costs
 	$(PYTHON_IN_VENV) benchmarks/detection.py --out build/benchmarks/detection
 
@@ -76,6 +79,7 @@ bench-languages: setup ## Measure quality in ten simulated languages
 bench-neighbours: $(VENV)/.all $(VENV)/.provisioned ## Measure recall and speed of near pairs: make bench-neighbours DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-neighbours DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/neighbours.py --data "$(DATA)" --out build/benchmarks/neighbours
+
 bench-encoder: $(VENV)/.all ## Measure encoders on people's sentences: make bench-encoder DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-encoder DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/encoder.py --data "$(DATA)" --out build/benchmarks/encoder

@@ -20,7 +20,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 HOME = Path(os.environ.get("SELFLEARN_HOME", str(Path(__file__).resolve().parent.parent)))
 SETTINGS = os.environ.get("SELFLEARN_SETTINGS", str(HOME / "settings.yaml"))
 JARS = Path(os.environ.get("SELFLEARN_JARS", "/opt/selflearn/jars"))
-STAGES = ("ingest", "detect", "evidence", "graph", "label", "release")
+STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "label", "release")
 
 with DAG(
     dag_id="selflearn_mining",

@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +57,7 @@ def run(
     stage: Annotated[list[str] | None, typer.Option(help="run this stage alone; may be given several times")] = None,
     resume: Annotated[bool, typer.Option(help="skip stages that are done and unchanged")] = False,
 ) -> None:
-    """Run the pipeline over some days: ingest, detect, evidence, then graph, label, release as of the last day."""
+    """Run the pipeline: ingest, detect, embed, evidence by day; variants, graph, label, release as of the last one."""
     from selflearn.pipeline import STAGES, day_range
     from selflearn.settings import load_settings
 
@@ -185,6 +185,20 @@ def evaluate_pairs_command(
         console.print(f"Chart: {plot}")
 
 
+@evaluate_app.command(name="variants")
+def evaluate_variants_command(settings: SettingsFile, plot: ChartFile = None) -> None:
+    """Say how well `p_same_goal` held, in the newest run, on pairs of known goals that its model had not seen."""
+    from selflearn.evaluate import evaluate_variants
+    from selflearn.report import plot_reliability, reliability_table
+    from selflearn.settings import load_settings
+
+    evaluation = evaluate_variants(load_settings(settings).lake)
+    console.print(reliability_table(evaluation))
+    if plot:
+        plot_reliability(evaluation, plot)
+        console.print(f"Chart: {plot}")
+
+
 @fit_app.command(name="pairs")
 def fit_pairs_command(
     settings: SettingsFile,
@@ -219,7 +233,7 @@ def fit_pairs_command(
 @encoder_app.command(name="train")
 def train_encoder_command(
     settings: SettingsFile,
-    out: OutFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write to; left out: the lake's newest")] = None,
     first: Annotated[str, typer.Option("--from", help="first day, YYYY-MM-DD; all days where left out")] = "",
     last: Annotated[str, typer.Option("--to", help="last day, YYYY-MM-DD; the same as --from where left out")] = "",
     seed: Annotated[int, typer.Option(help="same seed, same encoder")] = 0,
@@ -228,6 +242,7 @@ def train_encoder_command(
     from selflearn.lakehouse.store import Lakehouse
     from selflearn.pipeline import day_range
     from selflearn.pipeline.encoding import train_on_lake
+    from selflearn.pipeline.variants import new_encoder
     from selflearn.session import build_session
     from selflearn.settings import load_settings
     from selflearn.variants.training import check_folder, require_torch
@@ -235,14 +250,15 @@ def train_encoder_command(
     if last and not first:
         raise SettingsError(f"--to {last} is given without --from", "give the first day too")
     known, days = load_settings(settings), day_range(parse_day(first), parse_day(last or first)) if first else None
-    check_folder(out)
+    folder = out or new_encoder(known.lake, datetime.now(UTC))
+    check_folder(folder)
     require_torch()
     with console.status("training an encoder"):
         trained, provenance = train_on_lake(Lakehouse(build_session(), known.lake), known, days, seed)
-    trained.save(out, provenance)
+    trained.save(folder, provenance)
     for name, value in trained.figures.items():
         console.print(f"  {name.removeprefix('n_').replace('_', ' '):<16} {value:,}")
-    console.print(f"Encoder: {out}")
+    console.print(f"Encoder: {folder}")
 
 
 @app.command(name="settings")

@@ -88,6 +88,29 @@ class Detect(_Section):
     model: Path | None = Field(default=None, description="a saved model of pairs to use as it is")
 
 
+class Variants(_Section):
+    """Which utterances of different people are compared with each other."""
+
+    encoder: str | None = Field(
+        default=None,
+        description="what makes vectors of texts: a folder, or the name of a sentence-transformers model; left out: "
+        "the newest that `selflearn encoder train` made for this lake, else one that has learnt nothing",
+    )
+    min_cosine: StrictFloat = Field(default=0.6, gt=0, le=1, description="least cosine of two utterances' vectors")
+    max_neighbours: StrictInt = Field(default=10, ge=1, le=1_000, description="nearest utterances kept for each")
+    max_cell: StrictInt = Field(
+        default=20_000,
+        ge=2,
+        description="utterances compared with each other; how many pairs fuller cells would have had is in the metrics",
+    )
+    max_pairs: StrictInt = Field(
+        default=200_000_000_000,
+        ge=1,
+        description="a run that is forecast to compare more pairs of utterances stops before it does",
+    )
+    across_locales: bool = Field(default=False, description="compare utterances of different locales, too")
+
+
 class Graph(_Section):
     """Evidence window and the pool of sources that gives an utterance its goal."""
 
@@ -128,6 +151,7 @@ class Settings(_Section):
     launch: Source | None = Field(default=None, description="sentences the deployed NLU was trained on")
     turns: Turns = Turns()
     detect: Detect = Detect()
+    variants: Variants = Variants()
     graph: Graph = Graph()
     labels: Labels = Labels()
     release: Release = Release()
@@ -239,6 +263,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     changes: dict[str, Any] = {"lake": anchor(settings.lake), "source": source(settings.source)}
     if settings.launch:
         changes["launch"] = source(settings.launch)
+    encoder = settings.variants.encoder
+    if encoder and (folder / Path(encoder).expanduser()).is_dir():
+        changes["variants"] = settings.variants.model_copy(update={"encoder": anchor(encoder)})
     if settings.detect.model:
         changes["detect"] = settings.detect.model_copy(update={"model": Path(anchor(str(settings.detect.model)))})
     return settings.model_copy(update=changes)

@@ -14,8 +14,8 @@ import pyarrow as pa
 from anyascii import anyascii
 from rapidfuzz import fuzz
 
-from selflearn.detect.sound import CLASSES, SOFTENING
-from selflearn.detect.wording import EDGE, GRAM_SIZES, UNSPACED, WITHIN_WORDS
+from selflearn.sound import CLASSES, SOFTENING
+from selflearn.wording import EDGE, GRAM_SIZES, UNSPACED, WITHIN_WORDS
 
 Row = dict[str, Any]
 

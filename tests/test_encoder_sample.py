@@ -49,31 +49,33 @@ def test_an_encoder_learns_from_what_reached_its_goal_and_was_surely_said_again(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = [
-        turn("1", "ann", "lights on", "on"),
-        turn("2", "bob", "lights on", "on"),
-        turn("3", "ann", "make it bright", "on"),
-        turn("4", "ann", "make it brighter", "on"),
+        turn("1", "ann", "lights on", "bright"),
+        turn("2", "bob", "lights on", "bright"),
+        turn("3", "ann", "make it bright", "bright"),
+        turn("4", "ann", "make it brighter", "bright"),
         turn("5", "bob", "lights of", "of"),
         turn("6", "bob", "lights off", "off"),
         turn("7", "bob", "dim", "off", fallback=True),
         turn("8", "bob", "dark", "off", rewrite_id="r"),
         turn("9", "bob", "hm", None),
+        # A goal that no encoder may know: the calibration of goal variants is measured on it.
+        turn("10", "bob", "mute it", "mute"),
     ]
     friction = {"5": 0.9}
     outcomes = frame(
         spark, TURN_OUTCOMES, [outcome(row["turn_id"], friction.get(row["turn_id"], 0.1)) for row in turns]
     )
     pairs = frame(spark, REPHRASE_PAIRS, [pair("5", "6", 0.9), pair("3", "4", 0.3), pair("1", "2", 0.9)])
-    launch = spark.createDataFrame([("lights on", "on"), ("lights please", "on")], LAUNCH)
+    launch = spark.createDataFrame([("lights on", "bright"), ("lights please", "bright")], LAUNCH)
     said = frame(spark, TURNS, turns)
     corpus = sample_corpus(said, outcomes, pairs, launch)
     found = dict(zip(corpus.sentences, zip(corpus.goals, corpus.speakers.tolist(), strict=True), strict=True))
     assert {text: goal for text, (goal, _) in found.items()} == {
-        "lights on": "on",
-        "make it bright": "on",
-        "make it brighter": "on",
+        "lights on": "bright",
+        "make it bright": "bright",
+        "make it brighter": "bright",
         "lights off": "off",
-        "lights please": "on",
+        "lights please": "bright",
     }
     assert found["lights on"][1] == found["lights please"][1] == SEVERAL
     assert found["make it bright"][1] == found["make it brighter"][1] != found["lights off"][1]
@@ -81,6 +83,6 @@ def test_an_encoder_learns_from_what_reached_its_goal_and_was_surely_said_again(
     assert set(corpus.texts) == {row["text"] for row in turns} | {"lights please"}
     monkeypatch.setattr(sample, "MAX_PER_GOAL", 2)
     fewer = sample_corpus(said.repartition(3), outcomes, pairs, None)
-    assert sorted(fewer.goals) == ["off", "on", "on"]
+    assert sorted(fewer.goals) == ["bright", "bright", "off"]
     with pytest.raises(DataError, match="no turns to learn from"):
         sample_corpus(said.limit(0), outcomes, pairs, None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from selflearn.errors import DataError
 from selflearn.nlu import Example, ReferenceNLU, Tagged, examples_of
 from selflearn.nlu.tagger import labels_of, tagged_of
-from selflearn.nlu.words import word_spans, words
+from selflearn.wording import word_spans, words
 
 TIMES = ("seven", "eight", "nine", "ten", "noon", "midnight")
 NAMES = ("anna", "bert", "carla", "dora", "emil", "fritz")

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from plain_pairs import Row, all_words, folded, grams, heard, sound_key, words
-from selflearn.detect.sound import sound_keys
-from selflearn.detect.wording import beyond_chance, characters_of, gram_counts, word_counts
+from selflearn.sound import sound_keys
+from selflearn.wording import beyond_chance, characters_of, gram_counts, word_counts
 
 SPECIAL = "aé ce'’.·-3日のカーกำن\u200cिक्🎵\ufe0f\x02c "
 any_text = st.text(st.sampled_from(SPECIAL) | st.characters(exclude_categories=["Cs"]), max_size=10)

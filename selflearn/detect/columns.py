@@ -15,9 +15,9 @@ from scipy import sparse
 
 from selflearn.considered import considered
 from selflearn.detect.items import NONE, Bools, Items, Readings, items_of
-from selflearn.detect.sound import sound_keys
-from selflearn.detect.wording import Characters, characters_of, gram_counts, profiles, word_counts
 from selflearn.ragged import Floats, Ints, offsets_of
+from selflearn.sound import sound_keys
+from selflearn.wording import Characters, characters_of, gram_counts, profiles, word_counts
 
 MAX_TEXTS = 10
 _BEST_TEXTS = 5

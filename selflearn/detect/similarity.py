@@ -19,8 +19,8 @@ from selflearn.detect.items import (
     value_again,
 )
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
-from selflearn.detect.wording import beyond_chance, length_ratio, shared
 from selflearn.ragged import Floats, Ints, max_of, products
+from selflearn.wording import beyond_chance, length_ratio, shared
 
 Strings = npt.NDArray[np.object_]
 

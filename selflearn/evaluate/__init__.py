@@ -4,13 +4,17 @@ from selflearn.evaluate.friction import FrictionScores, score_friction
 from selflearn.evaluate.gold import PairEvaluation, evaluate_pairs, read_gold
 from selflearn.evaluate.labels import LabelScores, score_labels
 from selflearn.evaluate.pairs import PairScores, expected_calibration_error, recall_at_precision, score_pairs
+from selflearn.evaluate.variants import Reliability, VariantEvaluation, evaluate_variants
 
 __all__ = [
     "FrictionScores",
     "LabelScores",
     "PairEvaluation",
     "PairScores",
+    "Reliability",
+    "VariantEvaluation",
     "evaluate_pairs",
+    "evaluate_variants",
     "expected_calibration_error",
     "read_gold",
     "recall_at_precision",

@@ -10,6 +10,7 @@ from pyspark.sql.types import (
     DataType,
     DateType,
     DoubleType,
+    FloatType,
     IntegerType,
     LongType,
     StringType,
@@ -50,7 +51,7 @@ def columns(*fields: StructField) -> StructType:
     return StructType(list(fields))
 
 
-STRING, DOUBLE, LONG, INTEGER = StringType(), DoubleType(), LongType(), IntegerType()
+STRING, DOUBLE, FLOAT, LONG, INTEGER = StringType(), DoubleType(), FloatType(), LongType(), IntegerType()
 DATE, TIMESTAMP, BOOLEAN = DateType(), TimestampType(), BooleanType()
 
 # Delta has no NOT NULL inside arrays, so nested fields are declared nullable.

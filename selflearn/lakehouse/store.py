@@ -121,6 +121,35 @@ class Lakehouse:
         with _clear_errors(table):
             writer.option("userMetadata", _metadata(label)).save(self.path(table))
 
+    def absent(self, table: Table, rows: DataFrame) -> DataFrame:
+        """The rows whose key the table does not hold yet."""
+        if not self.exists(table):
+            return rows
+        return rows.join(self.read(table).select(*table.key), list(table.key), "left_anti")
+
+    def insert(self, table: Table, rows: DataFrame, label: CommitLabel) -> int:
+        """Add rows whose keys are `absent`, for tables whose rows never change; returns the rows written.
+
+        Raises:
+            DataError: the rows break a constraint of the table, or the table has other columns.
+            InfrastructureError: another run inserted rows meanwhile.
+        """
+        self.create(table)
+        path = self.path(table)
+        # Of two runs that saw the same version only one can commit: the other's rows may be there by then.
+        version = newest_version(self.spark, path) + 1
+        writer = (
+            rows.select(*table.schema.fieldNames())
+            .write.format("delta")
+            .mode("append")
+            .option("txnAppId", f"selflearn.{table.name}")
+            .option("txnVersion", version)
+            .option("userMetadata", _metadata(label))
+        )
+        with _clear_errors(table):
+            writer.save(path)
+        return rows_written(self.spark, path, newest_version(self.spark, path))
+
     def _check_columns(self, table: Table) -> None:
         found = self.spark.read.format("delta").load(self.path(table)).columns
         needed = table.schema.fieldNames()

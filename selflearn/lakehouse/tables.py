@@ -22,6 +22,9 @@ from selflearn.lakehouse.schema import (
     probability,
     required,
 )
+from selflearn.lakehouse.variant_tables import GOAL_VARIANTS as GOAL_VARIANTS
+from selflearn.lakehouse.variant_tables import UTTERANCES as UTTERANCES
+from selflearn.lakehouse.variant_tables import VARIANT_MODELS as VARIANT_MODELS
 
 OTHER_GOAL = "*"
 """Stands in a goal column for every goal that is not a candidate of the utterance."""
@@ -330,6 +333,9 @@ ALL_TABLES = (
     REPHRASE_PAIRS,
     TURN_OUTCOMES,
     EVIDENCE,
+    UTTERANCES,
+    GOAL_VARIANTS,
+    VARIANT_MODELS,
     GRAPH_NODES,
     GRAPH_EDGES,
     WEAK_LABELS,

@@ -11,8 +11,8 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from selflearn.nlu.examples import Example, Item
-from selflearn.nlu.words import word_spans, words
 from selflearn.ragged import Floats
+from selflearn.wording import word_spans, words
 
 MIN_EXAMPLES = 3
 """A value that does not stand in the words is learnt from so many sentences on."""

@@ -9,7 +9,7 @@ from typing import Self
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from selflearn.nlu.words import words
+from selflearn.wording import words
 
 _EDGE = "\x02"
 

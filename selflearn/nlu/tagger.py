@@ -11,7 +11,7 @@ from pathlib import Path
 import pycrfsuite
 
 from selflearn.nlu.examples import Example, Tagged
-from selflearn.nlu.words import word_spans
+from selflearn.wording import word_spans
 
 OUTSIDE = "O"
 _COPIES = 4

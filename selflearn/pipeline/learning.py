@@ -58,7 +58,7 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """
     lake, as_of = context.lake, max(days)
     labels = lake.read(tables.WEAK_LABELS, as_of=[as_of]).drop("as_of")
-    launch = _launch(context)
+    launch = launch_set(context)
     with landing(lake, context.label.run_id) as land:
         annotated = None if launch is None else with_annotation(launch)
         examples = land(select_examples(labels, annotated, context.settings.release))
@@ -78,7 +78,7 @@ RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_
 def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
     """Weights fitted on the launch set; the defaults where there is none, or too little of it in the traffic."""
     weights = PoolWeights()
-    launch = _launch(context)
+    launch = launch_set(context)
     if launch is not None:
         fitted = fit_weights(anchor_candidates(pooled, launch), weights)
         weights = fitted.weights
@@ -90,7 +90,8 @@ def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
     return weights
 
 
-def _launch(context: StageContext) -> DataFrame | None:
+def launch_set(context: StageContext) -> DataFrame | None:
+    """The launch set, None where the settings name none."""
     source = context.settings.launch
     if source is None:
         return None

@@ -10,10 +10,11 @@ from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.pipeline.learning import GRAPH, LABEL, RELEASE
 from selflearn.pipeline.mining import DETECT, EVIDENCE, INGEST
 from selflearn.pipeline.stage import Clock, Stage, run_stage, utc_now
+from selflearn.pipeline.variants import EMBED, VARIANTS
 from selflearn.settings import Settings
 
-MINING: tuple[Stage, ...] = (INGEST, DETECT, EVIDENCE)
-LEARNING: tuple[Stage, ...] = (GRAPH, LABEL, RELEASE)
+MINING: tuple[Stage, ...] = (INGEST, DETECT, EMBED, EVIDENCE)
+LEARNING: tuple[Stage, ...] = (VARIANTS, GRAPH, LABEL, RELEASE)
 STAGES = {stage.name: stage for stage in (*MINING, *LEARNING)}
 
 

@@ -38,6 +38,7 @@ class StageContext:
     now: datetime
     row_counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    message: str | None = None
 
     @property
     def spark(self) -> SparkSession:
@@ -45,8 +46,15 @@ class StageContext:
 
     def replace(self, table: Table, rows: DataFrame, **partitions: Iterable[object]) -> int:
         """Replace the given partitions; returns, and notes, the rows written."""
+        return self._noted(table, lambda: self.lake.replace(table, rows, self.label, **partitions))
+
+    def insert(self, table: Table, rows: DataFrame) -> int:
+        """Insert rows whose keys are absent; returns, and notes, the rows written."""
+        return self._noted(table, lambda: self.lake.insert(table, rows, self.label))
+
+    def _noted(self, table: Table, write: Callable[[], int]) -> int:
         started = time.perf_counter()
-        written = self.lake.replace(table, rows, self.label, **partitions)
+        written = write()
         logger.info("%s: %d rows in %.1f s", table.name, written, time.perf_counter() - started)
         self.row_counts[table.name] = self.row_counts.get(table.name, 0) + written
         return written
@@ -106,7 +114,7 @@ def run_stage(
         raise InfrastructureError(
             what, "run again with --debug for the whole trace; nothing half-written was left"
         ) from error
-    done = manifest("succeeded", covered, None)
+    done = manifest("succeeded", covered, context.message)
     record(lake, done)
     return done
 

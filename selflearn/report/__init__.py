@@ -4,6 +4,7 @@ from selflearn.report.evaluation import plot_evaluation, score_table, threshold_
 from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
 from selflearn.report.model import model_table, read_pair_model
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
+from selflearn.report.variants import plot_reliability, reliability_table
 
 __all__ = [
     "explain_pair",
@@ -11,8 +12,10 @@ __all__ = [
     "mined_table",
     "model_table",
     "plot_evaluation",
+    "plot_reliability",
     "plot_waterfall",
     "read_pair_model",
+    "reliability_table",
     "sample_labels_table",
     "score_table",
     "stage_line",

@@ -8,6 +8,7 @@ from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
 from selflearn.errors import DataError
+from selflearn.variants.calibration import N_LEFT_OUT
 from selflearn.variants.corpus import SEVERAL, Corpus
 
 MAX_FRICTION = 0.2
@@ -34,6 +35,8 @@ def sample_corpus(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, launc
     if launch is not None:
         reached = reached.unionByName(launch.select("normalised_text", "goal", _several().alias("speaker")))
         texts = texts.unionByName(launch.select("normalised_text"))
+    # What the calibration of goal variants is measured on, no encoder may know.
+    reached = reached.where(F.crc32("goal") % N_LEFT_OUT != 0)
     sentences = _at_most(_capped(_once(reached)), MAX_SENTENCES, "normalised_text", "goal").toArrow()
     rephrased = _at_most(_rephrased(turns, pairs), MAX_PAIRS, "source_text", "target_text").toArrow()
     said = _at_most(texts.distinct(), MAX_TEXTS, "normalised_text").toArrow()["normalised_text"].to_pylist()

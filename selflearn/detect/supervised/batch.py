@@ -12,8 +12,8 @@ from scipy import sparse
 
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.items import NONE, Bools, Item, goal_items
-from selflearn.detect.wording import characters_of, gram_counts
 from selflearn.ragged import Floats, Ints, offsets_of, places
+from selflearn.wording import characters_of, gram_counts
 
 BEYOND = -1
 """Row of a turn that is not there: before the first of its session, or after the last."""

@@ -19,8 +19,8 @@ from selflearn.detect.items import NONE, goal_items
 from selflearn.detect.supervised.batch import Batch, dot
 from selflearn.detect.supervised.linear import standard_scores
 from selflearn.detect.supervised.statistics import item_keys
-from selflearn.detect.wording import characters_of, word_counts
 from selflearn.ragged import Floats, Ints
+from selflearn.wording import characters_of, word_counts
 
 _BUCKETS = 1 << 18
 _LEAST_TURNS = 5

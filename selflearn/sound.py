@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from anyascii import anyascii
 
-from selflearn.detect.wording import EDGE
+from selflearn.wording import EDGE
 
 CLASSES = {"P": "bfpvw", "T": "dt", "S": "jsxz", "K": "cgkq", "M": "mn", "R": "lr", "A": "aeiouy"}
 VOWEL = "A"

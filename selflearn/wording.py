@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +134,33 @@ def word_counts(characters: Characters) -> sparse.csr_array:
     key[is_break[first:]] = 0
     buckets = (np.add.reduceat(key, starts - first) >> np.uint64(64 - _BUCKET_BITS)).astype(np.int32)
     return _counts(buckets, np.searchsorted(starts, offsets_of(characters.sizes)), _BUCKETS)
+
+
+@lru_cache(maxsize=100_000)
+def word_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Start and end (exclusive) of each word, in characters.
+
+    >>> word_spans("what's on?")
+    ((0, 6), (7, 9))
+    """
+    starts, is_break = _word_starts(characters_of([text]).codes)
+    bounds = [*starts.tolist(), len(text) + 1]
+    spans = []
+    for start, beyond in pairwise(bounds):
+        end = start + 1
+        while end < beyond and not is_break[end]:
+            end += 1
+        spans.append((start - 1, end - 1))
+    return tuple(spans)
+
+
+def words(text: str) -> list[str]:
+    """The words themselves.
+
+    >>> words("明日7時")
+    ['明', '日', '7', '時']
+    """
+    return [text[start:end] for start, end in word_spans(text)]
 
 
 def _word_starts(codes: npt.NDArray[np.uint32]) -> tuple[Ints, npt.NDArray[np.bool_]]:
