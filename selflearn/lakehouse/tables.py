@@ -173,13 +173,14 @@ EVIDENCE = Table(
         required("n", DOUBLE),
         required("p_sum", DOUBLE),
         required("friction_sum", DOUBLE),
+        required("gave_up_sum", DOUBLE),
         required("n_outcomes", DOUBLE),
         required("outcome_sum", DOUBLE),
         optional("users", ArrayType(LONG)),
     ),
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),
-    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair')"},
+    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair', 'rewrite')"},
 )
 
 GRAPH_NODES = Table(
