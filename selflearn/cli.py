@@ -55,7 +55,7 @@ def run(
     stage: Annotated[list[str] | None, typer.Option(help="run this stage alone; may be given several times")] = None,
     resume: Annotated[bool, typer.Option(help="skip stages that are done and unchanged")] = False,
 ) -> None:
-    """Run the pipeline over some days: ingest, detect, evidence, then graph, label, release as of the last day."""
+    """Run the pipeline over some days: ingest, detect, evidence; then graph, rewrite, label, release as of the last."""
     from selflearn.pipeline import STAGES, day_range
     from selflearn.settings import load_settings
 

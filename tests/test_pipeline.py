@@ -136,6 +136,7 @@ def test_resume_runs_a_stage_again_once_its_input_has_changed(mined: Lakehouse, 
         "detect": True,
         "evidence": True,
         "graph": False,
+        "rewrite": False,
         "label": False,
         "release": False,
     }

@@ -9,11 +9,12 @@ from selflearn.lakehouse.manifest import Manifest, succeeded_runs
 from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.pipeline.learning import GRAPH, LABEL, RELEASE
 from selflearn.pipeline.mining import DETECT, EVIDENCE, INGEST
+from selflearn.pipeline.rewriting import REWRITE
 from selflearn.pipeline.stage import Clock, Stage, run_stage, utc_now
 from selflearn.settings import Settings
 
 MINING: tuple[Stage, ...] = (INGEST, DETECT, EVIDENCE)
-LEARNING: tuple[Stage, ...] = (GRAPH, LABEL, RELEASE)
+LEARNING: tuple[Stage, ...] = (GRAPH, REWRITE, LABEL, RELEASE)
 STAGES = {stage.name: stage for stage in (*MINING, *LEARNING)}
 
 
