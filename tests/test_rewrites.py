@@ -65,7 +65,7 @@ def test_a_good_candidate_is_tried() -> None:
         pytest.param({"max_user_share": 0.51}, id="one person gave most"),
         pytest.param({"worked": 17.0}, id="the wording works as well"),
         pytest.param({"n": 2.0, "worked": 0.0, "target_n": 2.0, "target_worked": 2.0}, id="too little is known"),
-        pytest.param({"target_n": 8.0, "target_worked": 8.0, "target_most": 6.0}, id="it worked for one person"),
+        pytest.param({"target_n": 8.0, "target_worked": 8.0, "target_most": 8.0}, id="it worked for one person"),
         pytest.param({"n": 8.0, "worked": 2.0, "most": 6.0}, id="it failed for one person"),
         pytest.param({"target_text": "set an alarm for 8"}, id="another number"),
         pytest.param({"target_text": "set an alarm"}, id="a number is lost"),
@@ -117,8 +117,9 @@ def test_no_one_person_decides(
 
 def test_treated_turns_decide_whether_to_keep_or_retire() -> None:
     assert judgement(n_treated=10.0, n_treated_worked=9.0)[1] == "kept"
-    assert judgement(n_treated=3.0, n_treated_worked=1.0, friction=0.5)[1] == "trying"
-    assert judgement(n_treated=10.0, n_treated_worked=0.0)[1] == "retired"
+    assert judgement(n_treated=4.0, n_treated_worked=4.0)[1] == "trying"
+    assert judgement(n_treated=8.0, n_treated_worked=4.0, friction=0.7)[1] == "trying"
+    assert judgement(n_treated=8.0, n_treated_worked=1.0, friction=0.5)[1] == "retired"
 
 
 def beta_count(a1: int, b1: int, a2: int, b2: int) -> float:
@@ -135,8 +136,8 @@ def beta_count(a1: int, b1: int, a2: int, b2: int) -> float:
 def test_p_better_equals_the_closed_form(a1: int, b1: int, a2: int, b2: int) -> None:
     one, other = (Arm(np.array([float(a)]), np.array([float(b)])) for a, b in ((a1, b1), (a2, b2)))
     found = p_better(one, other)[0]
-    assert found == pytest.approx(beta_count(a1, b1, a2, b2), abs=1e-5)
-    assert found + p_better(other, one)[0] == pytest.approx(1.0, abs=1e-5)
+    assert found == pytest.approx(beta_count(a1, b1, a2, b2), abs=1e-6)
+    assert found + p_better(other, one)[0] == pytest.approx(1.0, abs=1e-6)
 
 
 class Log:

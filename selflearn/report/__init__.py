@@ -4,9 +4,11 @@ from selflearn.report.evaluation import plot_evaluation, score_table, threshold_
 from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
 from selflearn.report.model import model_table, read_pair_model
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
+from selflearn.report.utterance import explain_utterance, utterance_table, write_graphml
 
 __all__ = [
     "explain_pair",
+    "explain_utterance",
     "explanation_table",
     "mined_table",
     "model_table",
@@ -17,4 +19,6 @@ __all__ = [
     "score_table",
     "stage_line",
     "threshold_table",
+    "utterance_table",
+    "write_graphml",
 ]

@@ -11,6 +11,10 @@ from selflearn.ragged import Floats
 
 _LEVEL = 0.05
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_TIMES = (_POINTS + 1) / 2
+# Levels t^2 (3 - 2t) lie densest near 0 and 1, where quantiles are steepest.
+_QUANTILE_LEVELS = (_TIMES**2 * (3 - 2 * _TIMES))[:, None]
+_QUANTILE_WEIGHTS = _WEIGHTS / 2 * 6 * _TIMES * (1 - _TIMES)
 _TARGET_COUNTS_AS = 2.0
 """Trials that the wording's own record is worth before the rewrite itself has been tried."""
 
@@ -54,6 +58,5 @@ def p_better(one: Arm, other: Arm) -> Floats:
     >>> round(float(p_better(Arm(2 * ones, ones), Arm(ones, ones))[0]), 6)
     0.666667
     """
-    level = (_POINTS[:, None] + 1) / 2
-    quantiles = betaincinv(one.worked, one.failed, level)
-    return np.asarray(np.clip(_WEIGHTS / 2 @ betainc(other.worked, other.failed, quantiles), 0.0, 1.0))
+    quantiles = betaincinv(one.worked, one.failed, _QUANTILE_LEVELS)
+    return np.asarray(np.clip(_QUANTILE_WEIGHTS @ betainc(other.worked, other.failed, quantiles), 0.0, 1.0))

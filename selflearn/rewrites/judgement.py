@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 MAX_USER_SHARE = 0.5
 """Most that one person may give to a pair's evidence."""
 _RETIRE = 0.5
+_MIN_TREATED = 5.0
 _CORRECTED = 0.5
 _NUMBER = re.compile(r"\d+")
 
@@ -32,6 +33,7 @@ class Judgement:
         p_better: that the target's chance is above the source's.
         is_allowed: whether all guards let it pass, also without whom it owes most to.
         p_treated_better: that the rewrite works more often than the wording left as it is.
+        is_tried: whether it has been served often enough to be kept.
     """
 
     source: Arm
@@ -39,12 +41,13 @@ class Judgement:
     p_better: Floats
     is_allowed: Bools
     p_treated_better: Floats
+    is_tried: Bools
 
     @property
     def state(self) -> list[str]:
         """`kept` where the treated arm is better beyond doubt, `retired` where it is rather worse, else `trying`."""
-        named = np.where(self.p_treated_better >= CONFIDENCE, "kept", "trying")
-        return list(np.where(self.p_treated_better < _RETIRE, "retired", named))
+        named = np.where(self.is_tried & (self.p_treated_better >= CONFIDENCE), "kept", "trying")
+        return [str(name) for name in np.where(self.p_treated_better < _RETIRE, "retired", named)]
 
 
 def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
@@ -55,7 +58,7 @@ def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
     `n_treated, n_treated_worked`.
     """
     names = ("n", "worked", "most", "target_n", "target_worked", "target_most", "n_treated", "n_treated_worked")
-    n, worked, most, target_n, target_worked, target_most, *treated = (_numbers(rows, name) for name in names)
+    n, worked, most, target_n, target_worked, target_most, *served = (_numbers(rows, name) for name in names)
     source, target = Arm.of_trials(n, worked), Arm.of_trials(target_n, target_worked)
     better = p_better(target, source)
     # As if that person's turns had failed with the first wording and worked with the other, all of them.
@@ -75,7 +78,8 @@ def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
         target,
         better,
         is_supported & is_kept_whole & is_better,
-        p_better(Arm.treated(target, *treated), organic),
+        p_better(Arm.treated(target, *served), organic),
+        served[0] >= _MIN_TREATED,
     )
 
 
