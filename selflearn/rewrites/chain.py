@@ -46,15 +46,15 @@ class Chain:
     def of_masses(cls, links: sparse.coo_array, exits: sparse.coo_array) -> Chain:
         """Masses to chances; at least `LEAST_ABANDONED` of each row is given up, all of it where a row has no mass."""
         # Sums are taken in the order of the columns, so that they do not depend on the order of the masses.
-        links, exits = _canonical(links), _canonical(exits)
-        total = links.sum(axis=1) + exits.sum(axis=1)
-        given_up = exits[:, [ABANDONED]].toarray().ravel()
+        onward, out = _canonical(links), _canonical(exits)
+        total = onward.sum(axis=1) + out.sum(axis=1)
+        given_up = out[:, [ABANDONED]].toarray().ravel()
         more = np.maximum(0.0, (LEAST_ABANDONED * total - given_up) / (1 - LEAST_ABANDONED))
         more[total == 0] = 1.0
         rows = np.arange(len(total))
-        added = sparse.coo_array((more, (rows, np.full(len(rows), ABANDONED))), exits.shape)
+        added = sparse.csr_array((more, (rows, np.full(len(rows), ABANDONED))), out.shape)
         share = sparse.diags_array(1 / (total + more), format="csr")
-        return cls(share @ links, _canonical(share @ (exits + added)))
+        return cls(_canonical(share @ onward), _canonical(share @ (out + added)))
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,11 @@ def absorb(chain: Chain, component: Ints, least: float = 0.0) -> Absorption:
     """Solve the chain, whose states lie in components 0, 1, ..., none of which a link leaves."""
     parts = _Components.of(chain, component)
     blocks = [*_dense(parts, least), *_sparse(parts, least)]
-    state, column, chance = (np.concatenate([block[k] for block in blocks] or [[]]) for k in range(3))
-    shape = chain.exits.shape
-    chances = _summed(chance, state.astype(np.int64), column.astype(np.int64), (shape[0], shape[1]))
-    return Absorption(chances, max((block.residual for block in blocks), default=0.0))
+    none = _Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), 0.0)
+    state, column, chance, residual = zip(none, *blocks, strict=True)
+    n_states, n_exits = chain.exits.shape
+    chances = _summed(np.concatenate(chance), np.concatenate(state), np.concatenate(column), (n_states, n_exits))
+    return Absorption(chances, max(residual))
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _dense(parts: _Components, least: float) -> Iterator[_Block]:
         right = np.zeros((len(batch), n, width))
         row, r = _entries(parts.exits, states)
         right[row // n, row % n, r.indices] = r.data
-        x = np.linalg.solve(matrix, right)
+        x = np.asarray(np.linalg.solve(matrix, right), dtype=np.float64)
         residual = float(np.abs(right - matrix @ x).max())
         yield parts.block(x, states, batch, 0, residual, least)
         start = end
@@ -190,7 +191,8 @@ def _sparse(parts: _Components, least: float) -> Iterator[_Block]:
 
 def _layers(q: sparse.csr_array) -> tuple[Ints, list[Ints]]:
     """States of the core, and layers of the others: no state leads into a layer but those of the layers before it."""
-    state, layers = np.arange(q.shape[0]), []
+    state = np.arange(q.shape[0])
+    layers: list[Ints] = []
     while True:
         is_entered = np.bincount(q.indices, minlength=len(state)) > 0
         if is_entered.all() or len(layers) == _MOST_LAYERS:
@@ -233,7 +235,7 @@ def _rare_goals_together(exits: sparse.coo_array, component: Ints, sizes: Ints) 
     rank[order] = np.arange(len(order)) - first[by[order]]
     column = exits.col.astype(np.int64)
     column[is_goal] = np.where((rank >= most[by])[place], OTHER_GOALS, column[is_goal])
-    return _summed(exits.data, exits.row, column, exits.shape)
+    return _summed(exits.data, exits.row.astype(np.int64), column, (exits.shape[0], exits.shape[1]))
 
 
 def _entries(matrix: sparse.csr_array, rows: Ints) -> tuple[Ints, sparse.csr_array]:
@@ -246,8 +248,8 @@ def _summed(data: Floats, row: Ints, column: Ints, shape: tuple[int, int]) -> sp
     return _canonical(sparse.coo_array((data, (row, column)), shape))
 
 
-def _canonical(matrix: sparse.sparray) -> sparse.csr_array:
+def _canonical(matrix: sparse.coo_array | sparse.csr_array) -> sparse.csr_array:
     """Rows with elements in order of their columns, those at one place added up."""
-    rows = matrix.tocsr()
+    rows: sparse.csr_array = sparse.csr_array(matrix)
     rows.sum_duplicates()
     return rows
