@@ -163,9 +163,9 @@ class Log:
             self.evidence.append(of_day | sums | acted | {"kind": "reading", "target": frame})
         known = {"as_of": AS_OF, "locale": "en-GB", "utterance_id": utterance, "context": case, "text": utterance}
         counts = {"n_turns": n * days, "n_pairs": 1.0, "n_users": len(set(people)), "n_users_behind": 9}
-        evidence = dict.fromkeys(("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence"), 0.0)
+        sources = [name for name in tables.GRAPH_NODES.schema.fieldNames() if name.endswith("_evidence")]
         best = {"goal": frame, "rank": 1, "posterior": 0.95, "p_nlu": 0.9, "friction": 1 - works}
-        self.nodes.append(known | counts | evidence | best | node)
+        self.nodes.append(known | counts | dict.fromkeys(sources, 0.0) | best | node)
 
     def linked(self, source: str, target: str, people: str, p: float = 0.9, days: int = 5) -> None:
         n = float(len(people))
