@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
@@ -39,14 +41,8 @@ def candidates(
 
 def _meanings(nodes: DataFrame, left: DataFrame, settings: Rewrites) -> DataFrame:
     """What each utterance most probably means, how often it is said, and how often it worked at once as that."""
-    by_nlu = F.max_by("goal", F.when(F.col("goal") != tables.OTHER_GOAL, F.struct("p_nlu", "goal")))
-    deployed = by_nlu.over(RowWindow.partitionBy("utterance_id"))
-    protected = [F.lit(name) for name in settings.protected_intents]
-    is_protected = _intent("goal").isin(*protected) | F.coalesce(_intent("deployed").isin(*protected), F.lit(False))
-    sure = (
-        nodes.withColumn("deployed", deployed)
-        .where((F.col("rank") == 1) & (F.col("goal") != tables.OTHER_GOAL) & (F.col("posterior") >= MIN_GOAL))
-        .where(~is_protected)
+    sure = _unprotected(nodes, settings.protected_intents).where(
+        (F.col("rank") == 1) & (F.col("goal") != tables.OTHER_GOAL) & (F.col("posterior") >= MIN_GOAL)
     )
     worked = left.where("goal IS NOT NULL").withColumnRenamed("mass", "worked")
     return sure.join(worked, ["utterance_id", "goal"], "left").select(
@@ -60,6 +56,16 @@ def _meanings(nodes: DataFrame, left: DataFrame, settings: Rewrites) -> DataFram
         F.coalesce("worked", F.lit(0.0)).alias("worked"),
         "friction",
     )
+
+
+def _unprotected(nodes: DataFrame, protected: Sequence[str]) -> DataFrame:
+    """Nodes of which neither the goal nor what the deployed NLU makes of the utterance has a protected intent."""
+    if not protected:
+        return nodes
+    by_nlu = F.max_by("goal", F.when(F.col("goal") != tables.OTHER_GOAL, F.struct("p_nlu", "goal")))
+    deployed = by_nlu.over(RowWindow.partitionBy("utterance_id"))
+    is_deployed_protected = F.coalesce(_intent("deployed").isin(*protected), F.lit(False))
+    return nodes.withColumn("deployed", deployed).where(~_intent("goal").isin(*protected) & ~is_deployed_protected)
 
 
 def _linked(meanings: DataFrame, edges: DataFrame, settings: Rewrites) -> DataFrame:
