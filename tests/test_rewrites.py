@@ -239,6 +239,9 @@ def cases(spark: SparkSession) -> Log:
     log.pair("one user", people="a")
     log.pair("another goal", goal="light")
     log.pair("protected", goal="cancel")
+    log.pair("read as protected")
+    read = {"goal": '{"intent":"cancel","slots":[]}', "rank": 2, "posterior": 0.05, "p_nlu": 0.95}
+    log.nodes.append(log.nodes[-2] | read)
     log.pair("works already", fails=0.6)
     log.pair("unsure", posterior=0.5)
     # Whoever says it means an alarm, but most end by calling off what they asked.
