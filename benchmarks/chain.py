@@ -86,7 +86,10 @@ def generate(n_utterances: int, n_links: int) -> pa.Table:
     free = rng.choice(n_utterances, n_links - len(tied))
     source = np.concatenate([tied, free])
     bound = np.concatenate([place[tied], sizes[component[free]]])
-    target = first[component[source]] + popular(bound, rng)
+    to = popular(bound, rng)
+    # Nobody goes on to what they said: such a link leads to the utterance after it.
+    to = np.where(to == place[source], (to + 1) % sizes[component[source]], to)
+    target = first[component[source]] + to
     is_back = rng.random(len(source)) < _UNDIRECTED_SHARE
     source, target = np.where(is_back, target, source), np.where(is_back, source, target)
     keys = rng.integers(-(2**63), 2**63 - 1, n_utterances)
@@ -96,9 +99,8 @@ def generate(n_utterances: int, n_links: int) -> pa.Table:
     reached = goal_keys[goal_first[component] + popular(n_goals[component], rng)]
     second = goal_keys[goal_first[component] + popular(n_goals[component], rng)]
     everyone = np.arange(n_utterances)
-    kept = source != target
     rows = [
-        (source[kept], keys[target[kept]], None, rng.exponential(0.7, int(kept.sum()))),
+        (source, keys[target], None, rng.exponential(0.7, len(source))),
         (everyone, None, reached, rng.exponential(2.0, n_utterances)),
         (everyone, None, second, rng.exponential(0.3, n_utterances)),
         (everyone, None, None, rng.exponential(0.4, n_utterances)),
