@@ -1,4 +1,4 @@
-"""The daily run: ingest, detect and evidence for the day before, then graph, label and release as of that day.
+"""The daily run: ingest, detect and evidence for the day before, then graph, rewrite, label and release as of that day.
 
 It starts at 07:00 UTC, when the sessions that crossed midnight have ended. Every task is one `spark-submit` of a
 script in `jobs/`. The Airflow connection `spark_default` names the cluster; two environment variables of the Airflow
@@ -20,7 +20,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 HOME = Path(os.environ.get("SELFLEARN_HOME", str(Path(__file__).resolve().parent.parent)))
 SETTINGS = os.environ.get("SELFLEARN_SETTINGS", str(HOME / "settings.yaml"))
 JARS = Path(os.environ.get("SELFLEARN_JARS", "/opt/selflearn/jars"))
-STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "label", "release")
+STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "rewrite", "label", "release")
 
 with DAG(
     dag_id="selflearn_mining",

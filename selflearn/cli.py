@@ -57,7 +57,7 @@ def run(
     stage: Annotated[list[str] | None, typer.Option(help="run this stage alone; may be given several times")] = None,
     resume: Annotated[bool, typer.Option(help="skip stages that are done and unchanged")] = False,
 ) -> None:
-    """Run the pipeline: ingest, detect, embed, evidence by day; variants, graph, label, release as of the last one."""
+    """Run the pipeline: by day ingest, detect, embed, evidence; as of the last one all others."""
     from selflearn.pipeline import STAGES, day_range
     from selflearn.settings import load_settings
 
@@ -146,6 +146,26 @@ def explain_pair_command(
     if plot:
         plot_waterfall(explanation, plot)
         console.print(f"Chart: {plot}")
+
+
+@explain_app.command(name="utterance")
+def explain_utterance_command(
+    text: Annotated[str, typer.Argument(help="the words, as they stand in table graph_nodes")],
+    settings: SettingsFile,
+    day: Annotated[str, typer.Option(help="as-of day of the graph, YYYY-MM-DD; the newest where left out")] = "",
+    graphml: Annotated[Path | None, typer.Option(help="also write the utterance's component; .graphml")] = None,
+) -> None:
+    """Say what became of people who said this: the wordings they went on to, where they ended, and the rewrite."""
+    from selflearn.report import explain_utterance, utterance_table, write_graphml
+    from selflearn.settings import load_settings
+
+    known = load_settings(settings)
+    explained = explain_utterance(known.lake, text, known.graph, parse_day(day) if day else None)
+    for explanation in explained:
+        console.print(utterance_table(explanation))
+    if graphml:
+        write_graphml(explained[0], graphml)
+        console.print(f"Component: {graphml}")
 
 
 @explain_app.command(name="model")

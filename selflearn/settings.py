@@ -127,6 +127,23 @@ class Graph(_Section):
     )
 
 
+class Rewrites(_Section):
+    """Which wordings are served as others that work."""
+
+    min_users: StrictInt = Field(default=3, ge=2, description="least people who went from the one wording to the other")
+    min_days: StrictInt = Field(default=2, ge=1, description="least days on which they did")
+    min_friction: StrictFloat = Field(
+        default=0.5, ge=0, le=1, description="a wording that fails less often is left as it is"
+    )
+    protected_intents: tuple[str, ...] = Field(
+        default=(), description="intents whose wordings are neither rewritten nor written to"
+    )
+    cooldown_days: StrictInt = Field(default=30, ge=0, description="for how long a retired rewrite is not tried again")
+    max_links_on_driver: StrictInt = Field(
+        default=20_000_000, ge=0, description="larger chains of wordings are solved by the workers"
+    )
+
+
 class Labels(_Section):
     """Which posteriors become weak labels."""
 
@@ -153,6 +170,7 @@ class Settings(_Section):
     detect: Detect = Detect()
     variants: Variants = Variants()
     graph: Graph = Graph()
+    rewrites: Rewrites = Rewrites()
     labels: Labels = Labels()
     release: Release = Release()
 

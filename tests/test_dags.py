@@ -40,7 +40,8 @@ def test_the_dag_runs_every_stage_in_order_for_its_day(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.strip().splitlines()[-1])
     assert found["errors"] == {}
-    assert found["order"] == ["ingest", "detect", "embed", "evidence", "variants", "graph", "label", "release"]
+    stages = ["ingest", "detect", "embed", "evidence", "variants", "graph", "rewrite", "label", "release"]
+    assert found["order"] == stages
     assert found["chain"]
     assert found["max_active_runs"] == 1
     assert found["arguments"][-2:] == ["--from", "{{ data_interval_start | ds }}"]

@@ -20,7 +20,7 @@ from selflearn.settings import Graph
 
 DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(2)]
 SETTINGS = Graph(min_pair_probability=0.2, window_days=30, half_life_days=10)
-SUMS = ("n", "p_sum", "friction_sum", "n_outcomes", "outcome_sum")
+SUMS = ("n", "p_sum", "friction_sum", "gave_up_sum", "n_outcomes", "outcome_sum")
 
 Row = dict[str, Any]
 Key = tuple[date, str, str, str, str]
@@ -50,7 +50,7 @@ def said(turn_id: str, user: str, utterance: str, **fields: Any) -> Row:
 def outcome(row: Row, p_friction: float, log_odds: float) -> Row:
     of_turn = {name: row[name] for name in ("turn_date", "turn_id", "user_id", "utterance_id")}
     unread = dict.fromkeys(tables.TURN_OUTCOMES.schema.fieldNames(), 0.0)
-    return unread | of_turn | {"p_friction": p_friction, "outcome_log_odds": log_odds}
+    return unread | of_turn | {"p_friction": p_friction, "p_gave_up": p_friction / 4, "outcome_log_odds": log_odds}
 
 
 def pair(source: Row, target: Row, p: float, friction: float = 0.5) -> Row:
@@ -143,6 +143,7 @@ def plain(log: Log) -> dict[Key, Row]:
             node["n"] += share
             node["p_sum"] += share
             node["friction_sum"] += share * after["p_friction"]
+            node["gave_up_sum"] += share * after["p_gave_up"]
             for goal, probability in considered(row):
                 reading = found[day, "reading", locale, utterance, goal]
                 reading["n"] += share
@@ -312,6 +313,24 @@ def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: lis
         numbers = {name: value for name, value in row.items() if isinstance(value, float)}
         assert numbers == pytest.approx({name: total[name] for name in numbers}, abs=1e-9)
         assert row.get("n_users", 0) == (0 if key[0] == "reading" else len(total["users"]))
+
+
+def test_a_turn_served_under_a_rewrite_counts_for_the_rewrite_alone(spark: SparkSession, log: Log) -> None:
+    served = [
+        said(f"served{k}", user, "u1", rewrite_id="r", goal="g1", nlu_score=0.9)
+        for k, user in enumerate(["user 0", "user 0", "user 9"])
+    ]
+    outcomes = [outcome(row, p, 1.0) for row, p in zip(served, (0.2, 0.6, 0.8), strict=True)]
+    organic = log.turns[0]
+    pairs = [pair(served[0], organic, 0.9), pair(organic, served[1], 0.9)]
+    both = Log([*log.turns, *served], [*log.outcomes, *outcomes], [*log.pairs, *pairs])
+    found = keyed(counted(both.mined(spark)))
+    rewrite = found.pop((DAYS[0], "rewrite", "en-US", "u1", "r"))
+    assert {name: rewrite[name] for name in SUMS} == pytest.approx(
+        {"n": 2, "p_sum": 2, "friction_sum": 0.4 + 0.8, "gave_up_sum": 0.3, "n_outcomes": 0, "outcome_sum": 0}
+    )
+    assert rewrite["n_users"] == 2
+    assert_same(found, plain(log))
 
 
 def test_window_ends_with_its_day() -> None:

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
@@ -18,6 +19,7 @@ from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.lakehouse.tables import ALL_TABLES, RELEASES, RUNS
 from selflearn.pipeline import LEARNING, MINING, STAGES, day_range, run_pipeline, run_stage
+from selflearn.report import explain_utterance, utterance_table, write_graphml
 from selflearn.settings import USER_KEY_VARIABLE, Detect, Graph, Release, Settings, Source, Turns
 from selflearn.simulate import simulate
 
@@ -89,6 +91,33 @@ def test_a_week_of_logs_becomes_a_training_set(mined: Lakehouse) -> None:
     assert origins["launch"] > 100
 
 
+def test_the_chain_covers_every_linked_utterance_and_explains_one(mined: Lakehouse, tmp_path: Path) -> None:
+    edges = DeltaTable(f"{mined.root}/graph_edges").to_pandas()
+    graph = nx.Graph(zip(edges["source_utterance"], edges["target_utterance"], strict=True))
+    runs = DeltaTable(f"{mined.root}/runs").to_pandas()
+    metrics = dict(runs[runs["stage"] == "rewrite"]["metrics"].iloc[0])
+    assert metrics["chain_utterances"] == len(graph)
+    assert metrics["chain_components"] == nx.number_connected_components(graph)
+    assert metrics["chain_residual"] < 1e-10
+
+    largest = max(nx.connected_components(graph), key=len)
+    assert metrics["chain_largest_component"] == len(largest) > 2
+    nodes = DeltaTable(f"{mined.root}/graph_nodes").to_pandas()
+    chosen = nodes[nodes["utterance_id"] == min(largest)].iloc[0]
+    explained = {one.utterance_id: one for one in explain_utterance(mined.root, chosen["text"], Graph())}
+    found = explained[min(largest)]
+    assert set(found.component) == largest
+    assert found.chain["n_states"] == len(largest)
+    assert 0 < found.chain["p_success"] + found.chain["p_abandoned"] <= 1 + 1e-9
+    assert repr(chosen["text"]) in str(utterance_table(found).title)
+    write_graphml(found, tmp_path / "component.graphml")
+    again = nx.read_graphml(tmp_path / "component.graphml")
+    assert set(again) == largest
+    assert again.nodes[min(largest)]["text"] == chosen["text"]
+    with pytest.raises(DataError, match="holds no utterance 'nobody says this'"):
+        explain_utterance(mined.root, "nobody says this", Graph())
+
+
 @pytest.mark.timeout(1800)
 def test_daily_runs_give_the_tables_of_one_run_over_the_week(
     spark: SparkSession, sample: Path, mined: Lakehouse, tmp_path: Path
@@ -138,6 +167,7 @@ def test_resume_runs_a_stage_again_once_its_input_has_changed(mined: Lakehouse, 
         "evidence": True,
         "variants": False,
         "graph": False,
+        "rewrite": False,
         "label": False,
         "release": False,
     }

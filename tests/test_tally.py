@@ -34,6 +34,7 @@ TURNS = pa.schema(
         ("goal_scores", pa.list_(pa.float64())),
         ("is_acted_on", pa.bool_()),
         ("p_friction", pa.float64()),
+        ("p_gave_up", pa.float64()),
         ("outcome_log_odds", pa.float64()),
     ]
 )
@@ -66,6 +67,7 @@ def turns(draw: st.DrawFn) -> list[Row]:
                 "goal_scores": [score for _, score in alternatives],
                 "is_acted_on": draw(st.booleans()),
                 "p_friction": draw(SCORES),
+                "p_gave_up": draw(SCORES),
                 "outcome_log_odds": draw(st.sampled_from([-2.0, 0.5])),
             }
         )
@@ -87,7 +89,7 @@ def plain(rows: list[Row]) -> tuple[Sums, dict[tuple[Any, ...], set[int]]]:
         said = row["utterance_id"], row["turn_date"]
         share = 1 / mine[*said, row["person"]]
         people[said].add(row["person"])
-        add((*said, ""), share, share, share * row["p_friction"], 0, 0)
+        add((*said, ""), share, share, share * row["p_friction"], share * row["p_gave_up"], 0, 0)
         readings = list(zip(row["goals"], row["goal_scores"], strict=True))
         if not readings and row["goal"]:
             readings = [(row["goal"], 1.0 if row["nlu_score"] is None else row["nlu_score"])]
@@ -99,6 +101,7 @@ def plain(rows: list[Row]) -> tuple[Sums, dict[tuple[Any, ...], set[int]]]:
                 share,
                 share * score / total,
                 acted * row["p_friction"],
+                0,
                 acted,
                 acted * row["outcome_log_odds"],
             )
@@ -126,7 +129,7 @@ def test_a_popular_utterance_keeps_the_smallest_hashes() -> None:
     hashes = np.random.default_rng(1).permutation(1000) - 500
     row = dict.fromkeys(TURNS.names) | {"utterance_id": "yes", "turn_date": DAYS[0], "goals": [], "goal_scores": []}
     rows = [
-        row | {"person": int(person), "turn_id": str(person), "is_acted_on": True, "p_friction": 0.0}
+        row | {"person": int(person), "turn_id": str(person), "is_acted_on": True, "p_friction": 0.0, "p_gave_up": 0.0}
         for person in sorted(hashes)
     ]
     table = pa.Table.from_pylist([row | {"outcome_log_odds": 0.0} for row in rows], TURNS)

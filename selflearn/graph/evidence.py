@@ -18,14 +18,23 @@ from selflearn.settings import Graph
 def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: Graph) -> DataFrame:
     """One row per day and edge, columns of `tables.EVIDENCE`; `turns` are those of `cap_users`.
 
-    - `utterance`: `n` users who said it, `friction_sum` of their failures, the sketch of who they were;
+    - `utterance`: `n` users who said it, `friction_sum` of their failures, `gave_up_sum` of those
+      they left it at, the sketch of who they were;
     - `reading`: target is a goal the NLU considered; `p_sum` its probability, and where it was the top reading
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
-    - `pair`: target is the utterance that said it again, `p_sum` the probability that it did.
+    - `pair`: target is the utterance that said it again, `p_sum` the probability that it did;
+    - `rewrite`: target is the rewrite under which the utterance was served. What became of such turns is said of the
+      rewrite alone: they are in no other row.
     """
     columns = tables.EVIDENCE.schema.fieldNames()
+    treated = turns.where(F.col("rewrite_id").isNotNull())
+    # Where nothing is rewritten, no pair has to be looked up among the turns.
+    is_any_treated = not treated.isEmpty()
+    if is_any_treated:
+        turns, pairs = turns.where(F.col("rewrite_id").isNull()), _organic(pairs, treated)
     said = _utterances_and_readings(turns, outcomes).select(*columns)
-    return said.unionByName(_pairs(pairs, settings).select(*columns))
+    rows = said.unionByName(_pairs(pairs, settings).select(*columns))
+    return rows.unionByName(_rewrites(treated, outcomes).select(*columns)) if is_any_treated else rows
 
 
 def cap_users(turns: DataFrame, settings: Graph) -> tuple[DataFrame, int]:
@@ -45,7 +54,7 @@ def cap_users(turns: DataFrame, settings: Graph) -> tuple[DataFrame, int]:
 
 
 def _utterances_and_readings(turns: DataFrame, outcomes: DataFrame) -> DataFrame:
-    of_turn = outcomes.select(*_in_order(), "p_friction", "outcome_log_odds")
+    of_turn = outcomes.select(*_in_order(), "p_friction", "p_gave_up", "outcome_log_odds")
     said = turns.select(
         *_in_order(),
         "locale",
@@ -80,15 +89,45 @@ def _pairs(pairs: DataFrame, settings: Graph) -> DataFrame:
             F.count(F.lit(1)).cast("double").alias("n"),
             F.sum("p").alias("p_sum"),
             F.sum("friction").alias("friction_sum"),
+            F.lit(0.0).alias("gave_up_sum"),
             sketch(person(F.col("user_id"))).alias("users"),
         )
-        .withColumns(
-            {
-                "kind": F.lit("pair"),
-                "context": F.lit(None).cast("string"),
-                "text": F.lit(None).cast("string"),
-                "n_outcomes": F.lit(0.0),
-                "outcome_sum": F.lit(0.0),
-            }
-        )
+        .withColumns(_without_readings("pair"))
     )
+
+
+def _organic(pairs: DataFrame, treated: DataFrame) -> DataFrame:
+    """Pairs of which neither turn was served under a rewrite."""
+    for end in ("source_turn_id", "target_turn_id"):
+        pairs = pairs.join(treated.select(F.col("turn_id").alias(end)), end, "left_anti")
+    return pairs
+
+
+def _rewrites(treated: DataFrame, outcomes: DataFrame) -> DataFrame:
+    per_user = (
+        treated.join(outcomes.select("turn_id", "p_friction", "p_gave_up"), "turn_id")
+        .groupBy("turn_date", "locale", "utterance_id", "rewrite_id", "user_id")
+        .agg(F.avg("p_friction").alias("friction"), F.avg("p_gave_up").alias("gave_up"))
+    )
+    return (
+        per_user.groupBy(
+            "turn_date",
+            "locale",
+            F.col("utterance_id").alias("source_utterance"),
+            F.col("rewrite_id").alias("target"),
+        )
+        .agg(
+            F.count(F.lit(1)).cast("double").alias("n"),
+            F.count(F.lit(1)).cast("double").alias("p_sum"),
+            F.sum("friction").alias("friction_sum"),
+            F.sum("gave_up").alias("gave_up_sum"),
+            sketch(person(F.col("user_id"))).alias("users"),
+        )
+        .withColumns(_without_readings("rewrite"))
+    )
+
+
+def _without_readings(kind: str) -> dict[str, Column]:
+    """What a row has besides its sums where it is about no reading."""
+    words, none = F.lit(None).cast("string"), F.lit(0.0)
+    return {"kind": F.lit(kind), "context": words, "text": words, "n_outcomes": none, "outcome_sum": none}

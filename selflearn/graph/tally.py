@@ -17,7 +17,7 @@ from selflearn.considered import considered
 from selflearn.graph.people import SKETCH_SIZE
 from selflearn.ragged import Floats, Ints, offsets_of
 
-SUMS = ("n", "p_sum", "friction_sum", "n_outcomes", "outcome_sum")
+SUMS = ("n", "p_sum", "friction_sum", "gave_up_sum", "n_outcomes", "outcome_sum")
 TALLY = (
     "turn_date date, kind string, locale string, source_utterance string, target string, context string, text string, "
     + ", ".join(f"{name} double" for name in SUMS)
@@ -68,7 +68,7 @@ def tally(turns: pa.Table) -> Tally:
     """Sums of turns in `ORDER`, no user's share cut in two.
 
     Columns besides `ORDER` and `_ABOUT`: `goal, nlu_score, goals, goal_scores, is_acted_on` (not a fallback),
-    `p_friction, outcome_log_odds`.
+    `p_friction, p_gave_up, outcome_log_odds`.
     """
     first = _starts(turns, "utterance_id", "turn_date")
     votes = _starts(turns, "utterance_id", "turn_date", "person")
@@ -76,7 +76,8 @@ def tally(turns: pa.Table) -> Tally:
     n_turns = np.diff(votes, append=len(turns))
     share = np.repeat(1 / n_turns, n_turns)
     friction, log_odds = _numbers(turns["p_friction"]), _numbers(turns["outcome_log_odds"])
-    of_turn = np.column_stack([share, share, share * friction, np.zeros((len(turns), 2))])
+    gave_up = share * _numbers(turns["p_gave_up"])
+    of_turn = np.column_stack([share, share, share * friction, gave_up, np.zeros((len(turns), 2))])
 
     top = turns["goal"].combine_chunks()
     lists, scores = turns["goals"].combine_chunks(), turns["goal_scores"].combine_chunks()
@@ -88,7 +89,14 @@ def tally(turns: pa.Table) -> Tally:
     is_top = code[len(turns) : len(target)] == code[len(target) :][turn]
     acted = share[turn] * (is_top & np.asarray(turns["is_acted_on"])[turn])
     of_reading = np.column_stack(
-        [share[turn], share[turn] * readings.probabilities, acted * friction[turn], acted, acted * log_odds[turn]]
+        [
+            share[turn],
+            share[turn] * readings.probabilities,
+            acted * friction[turn],
+            np.zeros(len(turn)),
+            acted,
+            acted * log_odds[turn],
+        ]
     )
     people = turns["person"].to_numpy()[votes]
     return _added_up(

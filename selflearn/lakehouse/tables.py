@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql.types import ArrayType, MapType
 
+from selflearn.lakehouse.rewrites import REWRITES as REWRITES
 from selflearn.lakehouse.schema import (
     BOOLEAN,
     DATE,
@@ -176,13 +177,14 @@ EVIDENCE = Table(
         required("n", DOUBLE),
         required("p_sum", DOUBLE),
         required("friction_sum", DOUBLE),
+        required("gave_up_sum", DOUBLE),
         required("n_outcomes", DOUBLE),
         required("outcome_sum", DOUBLE),
         optional("users", ArrayType(LONG)),
     ),
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),
-    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair')"},
+    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair', 'rewrite')"},
 )
 
 GRAPH_NODES = Table(
@@ -338,6 +340,7 @@ ALL_TABLES = (
     VARIANT_MODELS,
     GRAPH_NODES,
     GRAPH_EDGES,
+    REWRITES,
     WEAK_LABELS,
     TRAINING_SETS,
     RELEASES,

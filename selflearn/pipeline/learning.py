@@ -31,7 +31,9 @@ from selflearn.turns import read_launch_set
 def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
     lake, settings, as_of = context.lake, context.settings.graph, max(days)
-    window = sum_window(lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings)), as_of, settings)
+    evidence = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
+    # What was served under a rewrite says nothing of the utterance itself.
+    window = sum_window(evidence.where("kind <> 'rewrite'"), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
     edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
     prior = goal_prior(window)

@@ -9,12 +9,13 @@ from selflearn.lakehouse.manifest import Manifest, succeeded_runs
 from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.pipeline.learning import GRAPH, LABEL, RELEASE
 from selflearn.pipeline.mining import DETECT, EVIDENCE, INGEST
+from selflearn.pipeline.rewriting import REWRITE
 from selflearn.pipeline.stage import Clock, Stage, run_stage, utc_now
 from selflearn.pipeline.variants import EMBED, VARIANTS
 from selflearn.settings import Settings
 
 MINING: tuple[Stage, ...] = (INGEST, DETECT, EMBED, EVIDENCE)
-LEARNING: tuple[Stage, ...] = (VARIANTS, GRAPH, LABEL, RELEASE)
+LEARNING: tuple[Stage, ...] = (VARIANTS, GRAPH, REWRITE, LABEL, RELEASE)
 STAGES = {stage.name: stage for stage in (*MINING, *LEARNING)}
 
 

@@ -4,10 +4,12 @@ from selflearn.report.evaluation import plot_evaluation, score_table, threshold_
 from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
 from selflearn.report.model import model_table, read_pair_model
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
+from selflearn.report.utterance import explain_utterance, utterance_table, write_graphml
 from selflearn.report.variants import plot_reliability, reliability_table
 
 __all__ = [
     "explain_pair",
+    "explain_utterance",
     "explanation_table",
     "mined_table",
     "model_table",
@@ -20,4 +22,6 @@ __all__ = [
     "score_table",
     "stage_line",
     "threshold_table",
+    "utterance_table",
+    "write_graphml",
 ]

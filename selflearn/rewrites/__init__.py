@@ -1,0 +1,7 @@
+"""Rewrites: for wordings that fail, those that people themselves reached and that work."""
+
+from selflearn.rewrites.candidates import candidates
+from selflearn.rewrites.selection import judged, select_rewrites
+from selflearn.rewrites.transitions import chances, exits, transitions, weighted
+
+__all__ = ["candidates", "chances", "exits", "judged", "select_rewrites", "transitions", "weighted"]

@@ -1,0 +1,350 @@
+"""Rewrites: guards, arms and states of each candidate, and what is chosen among them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from selflearn.graph.people import person
+from selflearn.lakehouse import tables
+from selflearn.lakehouse.schema import Table
+from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions, weighted
+from selflearn.rewrites.arms import Arm, p_better
+from selflearn.rewrites.judgement import CONFIDENCE, judge, numbers
+from selflearn.settings import Graph
+from selflearn.settings import Rewrites as Settings
+
+AS_OF = date(2026, 2, 1)
+SETTINGS = Settings(protected_intents=("cancel",))
+Row = dict[str, Any]
+
+GOOD: Row = {
+    "text": "wake me at 7",
+    "target_text": "set an alarm for 7",
+    "share": 0.3,
+    "n": 20.0,
+    "worked": 2.0,
+    "friction": 0.9,
+    "most": 2.0,
+    "target_n": 30.0,
+    "target_worked": 27.0,
+    "target_most": 2.0,
+    "n_users": 6,
+    "n_days": 4,
+    "max_user_share": 0.2,
+    "n_treated": 0.0,
+    "n_treated_worked": 0.0,
+}
+
+
+def judgement(**changes: Any) -> tuple[bool, str]:
+    found = judge(pa.Table.from_pylist([GOOD | changes]), SETTINGS)
+    return bool(found.is_allowed[0]), found.state[0]
+
+
+def test_a_good_candidate_is_tried() -> None:
+    assert judgement() == (True, "trying")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"n_users": 2}, id="too few people"),
+        pytest.param({"n_days": 1}, id="on one day alone"),
+        pytest.param({"max_user_share": 0.51}, id="one person gave most"),
+        pytest.param({"worked": 17.0}, id="the wording works as well"),
+        pytest.param({"n": 2.0, "worked": 0.0, "target_n": 2.0, "target_worked": 2.0}, id="too little is known"),
+        pytest.param({"target_n": 8.0, "target_worked": 8.0, "target_most": 8.0}, id="it worked for one person"),
+        pytest.param({"n": 8.0, "worked": 2.0, "most": 6.0}, id="it failed for one person"),
+        pytest.param({"target_text": "set an alarm for 8"}, id="another number"),
+        pytest.param({"target_text": "set an alarm"}, id="a number is lost"),
+    ],
+)
+def test_what_keeps_a_candidate_out(changes: Row) -> None:
+    assert not judgement(**changes)[0]
+
+
+def test_a_number_that_most_people_corrected_may_change() -> None:
+    assert judgement(target_text="set an alarm for 17", share=0.5) == (True, "trying")
+
+
+def test_numbers_are_read_in_the_digits_of_any_script() -> None:
+    assert numbers("от 7 до 15") == numbers("٧ تا ۱۵") == numbers("१५ और ७") == [7, 15]
+    assert numbers("no number") == []
+
+
+@given(
+    st.floats(0, 30), st.floats(0, 1), st.floats(0, 30), st.floats(0, 1), st.floats(0, 30), st.floats(0, 30), st.data()
+)
+def test_no_one_person_decides(
+    n: float, worked: float, target_n: float, target_worked: float, most: float, target_most: float, data: st.DataObject
+) -> None:
+    """Whoever is left out, with whatever they brought about, a pair that is allowed is better all the same."""
+    rows = {
+        "n": n,
+        "worked": n * worked,
+        "most": min(most, n),
+        "target_n": target_n,
+        "target_worked": target_n * target_worked,
+        "target_most": min(target_most, target_n),
+    }
+    if not judgement(**rows)[0]:
+        return
+    share = st.floats(0, 1)
+    gone = rows["most"] * data.draw(share)
+    gone_worked = min(gone, rows["worked"]) * data.draw(share)
+    target_gone = rows["target_most"] * data.draw(share)
+    target_gone_worked = min(target_gone, rows["target_worked"]) * data.draw(share)
+    gone_worked = max(gone_worked, gone - (rows["n"] - rows["worked"]))
+    target_gone_worked = max(target_gone_worked, target_gone - (rows["target_n"] - rows["target_worked"]))
+    source = Arm.of_trials(np.array([rows["n"] - gone]), np.array([rows["worked"] - gone_worked]))
+    target = Arm.of_trials(
+        np.array([rows["target_n"] - target_gone]), np.array([rows["target_worked"] - target_gone_worked])
+    )
+    assert p_better(target, source)[0] >= CONFIDENCE - 1e-6
+
+
+def test_treated_turns_decide_whether_to_keep_or_retire() -> None:
+    assert judgement(n_treated=10.0, n_treated_worked=9.0)[1] == "kept"
+    assert judgement(n_treated=4.0, n_treated_worked=4.0)[1] == "trying"
+    assert judgement(n_treated=8.0, n_treated_worked=4.0, friction=0.7)[1] == "trying"
+    assert judgement(n_treated=8.0, n_treated_worked=1.0, friction=0.5)[1] == "retired"
+
+
+def beta_count(a1: int, b1: int, a2: int, b2: int) -> float:
+    """P(X > Y) of two Betas with whole counts, in closed form (Evan Miller's sum over the first's successes)."""
+
+    def log_beta(a: float, b: float) -> float:
+        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+    terms = (log_beta(a2 + k, b1 + b2) - math.log(b1 + k) - log_beta(1 + k, b1) - log_beta(a2, b2) for k in range(a1))
+    return sum(math.exp(term) for term in terms)
+
+
+@given(*[st.integers(1, 40)] * 4)
+def test_p_better_equals_the_closed_form(a1: int, b1: int, a2: int, b2: int) -> None:
+    one, other = (Arm(np.array([float(a)]), np.array([float(b)])) for a, b in ((a1, b1), (a2, b2)))
+    found = p_better(one, other)[0]
+    assert found == pytest.approx(beta_count(a1, b1, a2, b2), abs=1e-6)
+    assert found + p_better(other, one)[0] == pytest.approx(1.0, abs=1e-6)
+
+
+class Log:
+    """Hand-made evidence, nodes and edges; every case has a context of its own."""
+
+    def __init__(self) -> None:
+        self.evidence: list[Row] = []
+        self.nodes: list[Row] = []
+        self.edges: list[Row] = []
+
+    def said(self, utterance: str, people: str, works: float, goal: str = "alarm", days: int = 5, **node: Any) -> None:
+        """Each of the people says it each day; a share of it works, as the goal."""
+        frame = f'{{"intent":"{goal}","slots":[]}}'
+        case = utterance.partition(":")[0]
+        n = float(len(people))
+        for age in range(days):
+            of_day = {"turn_date": AS_OF - timedelta(days=age), "locale": "en-GB", "source_utterance": utterance}
+            sums = {"n": n, "p_sum": n, "friction_sum": n * (1 - works), "n_outcomes": 0.0, "outcome_sum": 0.0}
+            gave_up = {"gave_up_sum": n * (1 - works) / 4}
+            words = {"context": case, "text": utterance, "users": list(people)}
+            self.evidence.append(of_day | sums | gave_up | words | {"kind": "utterance", "target": ""})
+            acted = {"n_outcomes": n, "gave_up_sum": 0.0, "users": None}
+            self.evidence.append(of_day | sums | acted | {"kind": "reading", "target": frame})
+        known = {"as_of": AS_OF, "locale": "en-GB", "utterance_id": utterance, "context": case, "text": utterance}
+        counts = {"n_turns": n * days, "n_pairs": 1.0, "n_users": len(set(people)), "n_users_behind": 9}
+        sources = [name for name in tables.GRAPH_NODES.schema.fieldNames() if name.endswith("_evidence")]
+        best = {"goal": frame, "rank": 1, "posterior": 0.95, "p_nlu": 0.9, "friction": 1 - works}
+        self.nodes.append(known | counts | dict.fromkeys(sources, 0.0) | best | node)
+
+    def linked(self, source: str, target: str, people: str, p: float = 0.9, days: int = 5) -> None:
+        n = float(len(people))
+        for age in range(days):
+            of_day = {"turn_date": AS_OF - timedelta(days=age), "locale": "en-GB", "kind": "pair"}
+            ends = {"source_utterance": source, "target": target, "users": list(people)}
+            sums = {
+                "n": n,
+                "p_sum": n * p,
+                "friction_sum": n,
+                "gave_up_sum": 0.0,
+                "n_outcomes": 0.0,
+                "outcome_sum": 0.0,
+            }
+            self.evidence.append(of_day | ends | sums)
+        ends = {"source_utterance": source, "target_utterance": target, "locale": "en-GB", "as_of": AS_OF}
+        self.edges.append(ends | {"n_pairs": n * days, "p_rephrase": p, "n_users": len(set(people))})
+
+    def pair(self, case: str, people: str = "abcd", fails: float = 0.1, works: float = 0.9, **target: Any) -> None:
+        self.said(f"{case}:fails", people, fails)
+        self.said(f"{case}:works", people, works, **target)
+        self.linked(f"{case}:fails", f"{case}:works", people)
+
+    def served(self, rewrite: str, utterance: str, worked: float, n: float) -> None:
+        of_day = {"turn_date": AS_OF, "locale": "en-GB", "kind": "rewrite"}
+        ends = {"source_utterance": utterance, "target": rewrite, "users": ["z"]}
+        sums = {
+            "n": n,
+            "p_sum": n,
+            "friction_sum": n - worked,
+            "gave_up_sum": 0.0,
+            "n_outcomes": 0.0,
+            "outcome_sum": 0.0,
+        }
+        self.evidence.append(of_day | ends | sums)
+
+
+def rewrite_of(spark: SparkSession, source: str, target: str) -> str:
+    row = spark.range(1).select(F.md5(F.lit(f"{source}\x1f{target}")).alias("id")).first()
+    assert row is not None
+    return str(row["id"])
+
+
+def frame(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
+    return spark.createDataFrame([tuple(map(row.get, table.schema.fieldNames())) for row in rows], table.schema)
+
+
+def mined(spark: SparkSession, log: Log, earlier: list[Row]) -> list[Row]:
+    """What the stage does, from hand-made rows."""
+
+    def landed(rows: DataFrame) -> DataFrame:
+        return spark.createDataFrame(rows.collect(), rows.schema)
+
+    people = {name for row in log.evidence for name in row["users"] or ()}
+    hashed = spark.createDataFrame([(name,) for name in people], "name string").select("name", person(F.col("name")))
+    of_name = dict(map(tuple, hashed.collect()))
+    rows = [row | {"users": row["users"] and sorted({of_name[name] for name in row["users"]})} for row in log.evidence]
+    evidence = landed(weighted(frame(spark, tables.EVIDENCE, rows), AS_OF, Graph()))
+    nodes, edges = frame(spark, tables.GRAPH_NODES, log.nodes), frame(spark, tables.GRAPH_EDGES, log.edges)
+    left = landed(exits(evidence))
+    chained = landed(chances(transitions(edges, left), 10_000, landed))
+    found = landed(judged(candidates(evidence, nodes, edges, left, chained, SETTINGS), evidence, SETTINGS))
+    chosen = select_rewrites(found, frame(spark, tables.REWRITES, earlier), AS_OF, SETTINGS)
+    assert chosen.columns == tables.REWRITES.schema.fieldNames()
+    return [row.asDict() for row in chosen.collect()]
+
+
+def cases(spark: SparkSession) -> Log:
+    log = Log()
+    log.pair("plain")
+    log.pair("one user", people="a")
+    log.pair("another goal", goal="light")
+    log.pair("protected", goal="cancel")
+    log.pair("read as protected")
+    read = {"goal": '{"intent":"cancel","slots":[]}', "rank": 2, "posterior": 0.05, "p_nlu": 0.95}
+    log.nodes.append(log.nodes[-2] | read)
+    log.pair("works already", fails=0.6)
+    log.pair("unsure", posterior=0.5)
+    # Whoever says it means an alarm, but most end by calling off what they asked.
+    log.pair("chain disagrees")
+    log.said("chain disagrees:never mind", "efghijkl", 1.0, goal="cancel")
+    log.linked("chain disagrees:fails", "chain disagrees:never mind", "efghijkl")
+    # The middle one fails too, less often; the best of all is what it is rewritten to.
+    log.pair("chained", people="abcdef", fails=0.05)
+    log.said("chained:middle", "abcdef", 0.4)
+    log.linked("chained:fails", "chained:middle", "abcdef")
+    log.linked("chained:middle", "chained:works", "abcdef")
+    log.pair("two targets", people="abcdef")
+    log.said("two targets:better", "abcdef", 1.0)
+    log.linked("two targets:fails", "two targets:better", "abcd")
+    log.pair("elsewhere")
+    log.nodes[-1]["context"] = "another question"
+    for case in ("kept", "turned out bad", "cooling"):
+        log.pair(case)
+    log.served(rewrite_of(spark, "kept:fails", "kept:works"), "kept:fails", 19.0, 20.0)
+    bad = rewrite_of(spark, "turned out bad:fails", "turned out bad:works")
+    log.served(bad, "turned out bad:fails", 0.0, 20.0)
+    # One person pushes a rewrite with a thousand turns on each of twenty days; others say the words now and then.
+    log.said("attack:play jazz", "abcdz", 0.3)
+    log.said("attack:buy gold", "z", 1.0, days=20)
+    log.linked("attack:play jazz", "attack:buy gold", "z", days=20)
+    return log
+
+
+def earlier_rows(spark: SparkSession) -> list[Row]:
+    """A rewrite that was retired lately, and one that was retired long ago."""
+    rows = []
+    for case, days_ago in (("cooling", 10), ("plain", 31)):
+        ends = f"{case}:fails", f"{case}:works"
+        row = dict.fromkeys(tables.REWRITES.schema.fieldNames(), 0.5) | {
+            "as_of": AS_OF - timedelta(days=1),
+            "rewrite_id": rewrite_of(spark, *ends),
+            "state": "retired",
+            "retired_on": AS_OF - timedelta(days=days_ago),
+            "n_users": 3,
+            "n_days": 2,
+        }
+        words = ("locale", "context", "text", "target_text", "goal")
+        rows.append(row | dict.fromkeys(words, "") | {"utterance_id": ends[0], "target_utterance": ends[1]})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def found(spark: SparkSession) -> dict[tuple[str, str], Row]:
+    rows = mined(spark, cases(spark), earlier_rows(spark))
+    return {(row["utterance_id"], row["target_utterance"]): row for row in rows}
+
+
+def test_what_is_rewritten_and_what_is_not(found: dict[tuple[str, str], Row]) -> None:
+    states = {ends: row["state"] for ends, row in found.items()}
+    assert states == {
+        ("plain:fails", "plain:works"): "trying",
+        ("chained:fails", "chained:works"): "trying",
+        ("chained:middle", "chained:works"): "trying",
+        ("two targets:fails", "two targets:better"): "trying",
+        ("kept:fails", "kept:works"): "kept",
+        ("turned out bad:fails", "turned out bad:works"): "retired",
+        ("cooling:fails", "cooling:works"): "retired",
+    }
+    assert found["turned out bad:fails", "turned out bad:works"]["retired_on"] == AS_OF
+    assert found["cooling:fails", "cooling:works"]["retired_on"] == AS_OF - timedelta(days=10)
+
+
+def test_a_rewrite_says_what_stands_behind_it(found: dict[tuple[str, str], Row]) -> None:
+    row, kept = found["plain:fails", "plain:works"], found["kept:fails", "kept:works"]
+    assert (row["n_users"], row["n_days"], row["max_user_share"]) == (4, 5, 0.25)
+    assert row["p_success_lb"] < row["p_success"] < row["target_p_success_lb"] < row["target_p_success"]
+    assert 0 < row["chain_p_abandoned"] < row["chain_p_success"] < 1
+    assert row["p_better"] > CONFIDENCE
+    # What happened to treated turns moves the treated arm, and nothing else.
+    moved = {name for name in row if row[name] != kept[name]} - {"rewrite_id", "context"}
+    assert moved == {
+        *("state", "n_treated", "n_treated_worked", "p_treated_better"),
+        *("utterance_id", "text", "target_utterance", "target_text"),
+    }
+    assert (kept["n_treated"], kept["n_treated_worked"]) == (20, 19)
+
+
+def random_log(log: Log, case: str, rng: Random) -> None:
+    """Wordings of one goal, some of which fail, linked as it falls."""
+    names = [f"{case}:{k}" for k in range(rng.randint(2, 6))]
+    for name in names:
+        log.said(name, "abcdefgh", rng.choice([0.0, 0.1, 0.3, 0.45, 0.8, 1.0]), days=8)
+    for source in names:
+        for target in names:
+            if source != target and rng.random() < 0.6:
+                log.linked(source, target, "abcdef", days=3)
+
+
+def test_no_target_is_rewritten_and_each_wording_once(spark: SparkSession) -> None:
+    log, rng = Log(), Random(8)
+    for number in range(40):
+        random_log(log, f"case {number}", rng)
+    rows = mined(spark, log, [])
+    assert len(rows) > 20
+    targets: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        targets[row["utterance_id"]].append(row["target_utterance"])
+    assert all(len(of_source) == 1 for of_source in targets.values())
+    assert not targets.keys() & {target for of_source in targets.values() for target in of_source}
+    people_went = {(edge["source_utterance"], edge["target_utterance"]) for edge in log.edges}
+    assert {(source, target) for source, of_source in targets.items() for target in of_source} <= people_went
