@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
+.PHONY: help setup demo doctor test test-quick test-cluster cluster-start cluster-stop lint format types lock bench-scale bench-dstc2 bench-star \
 	bench-detection bench-peer bench-languages clean
 
 help: ## List the targets
@@ -30,7 +30,16 @@ test: $(VENV)/.all $(VENV)/.provisioned ## Set up with every extra and run every
 	$(PYTHON_IN_VENV) -m pytest
 
 test-quick: $(VENV)/.all ## Run the tests that need no JVM
-	$(PYTHON_IN_VENV) -m pytest -m "not spark"
+	$(PYTHON_IN_VENV) -m pytest -m "not spark and not cluster"
+
+test-cluster: $(VENV)/.all $(VENV)/.provisioned ## Run the tests that start a Spark cluster and Airflow
+	$(PYTHON_IN_VENV) -m pytest -m cluster
+
+cluster-start: $(VENV)/.all $(VENV)/.provisioned ## Start Spark and Airflow on this machine: make cluster-start SETTINGS=file
+	$(PYTHON_IN_VENV) infra/local/cluster.py start --settings "$(SETTINGS)"
+
+cluster-stop: ## Stop them
+	$(PYTHON_IN_VENV) infra/local/cluster.py stop
 
 lint: $(VENV)/.all ## Look for mistakes and for lines not in the common format
 	$(VENV)/bin/ruff check

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow.sdk import DAG, Param, PartitionedAssetTimetable, RollupMapper, StartOfWeekMapper, WeekWindow
+
 from selflearn_jobs import DAY_FORMAT, DEFAULT_ARGS, LEARNING_POOL, MINED_DAY, finished_within, job_chain
 
 STAGES = ("graph", "label", "release")

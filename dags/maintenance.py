@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param
+
 from selflearn_jobs import DAY_FORMAT, DEFAULT_ARGS, LEARNING_POOL, MINING_POOL, finished_within, job_chain
 
 DAY = "{{ dag_run.partition_key or params.day }}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow.sdk import DAG, CronPartitionTimetable, Param
+
 from selflearn_jobs import DAY_FORMAT, DEFAULT_ARGS, MINED_DAY, MINING_POOL, finished_within, job_chain
 
 STAGES = ("ingest", "detect", "evidence")

@@ -120,9 +120,9 @@ def test_upkeep_removes_old_days_and_leaves_the_rest(steady: tuple[Lakehouse, Pa
     kept = DeltaTable(f"{lake.root}/turns")
     assert sorted(set(kept.to_pandas()["turn_date"])) == DAYS[1:]
     assert set(content(lake, "turns")) < set(before)
+    wrong = settings_of(lake, logs, maintenance=Maintenance(keep_days={"releases": 1}))
     with pytest.raises(SettingsError, match=r"keep_days names releases, which is no table of days"):
-        wrong = Maintenance(keep_days={"releases": 1})
-        run_stage(MAINTENANCE["maintain_mining"], lake, settings_of(lake, logs, maintenance=wrong), DAYS[2:])
+        run_stage(MAINTENANCE["maintain_mining"], lake, wrong, DAYS[2:])
 
 
 def test_upkeep_keeps_every_row_and_does_not_make_a_day_look_changed(

@@ -28,7 +28,8 @@ def task(one):
     return {
         "before": sorted(one.upstream_task_ids), "pool": one.pool, "arguments": one.application_args,
         "script": one.application, "outlets": [asset.name for asset in one.outlets], "retries": one.retries,
-        "durable": one.durable, "backoff": one.retry_exponential_backoff, "limit": one.execution_timeout.total_seconds(),
+        "durable": one.durable, "backoff": one.retry_exponential_backoff,
+        "limit": one.execution_timeout.total_seconds(),
     }
 
 from airflow.serialization.serialized_objects import DagSerialization

@@ -69,14 +69,17 @@ def test_an_entry_that_was_never_written_to_its_end_blocks_nobody_for_long(spark
 
 
 def test_who_was_silent_for_too_long_learns_that_another_took_over(spark: SparkSession, lake: Path) -> None:
-    here = Lakehouse(spark, str(lake))
-    with pytest.raises(InfrastructureError, match="another one took its place"), leased(here, "mining", "stalled"):
-        # What the one who takes over writes: the entry that the stalled run would have written next.
-        folder = lake / "_leases" / "mining"
-        entry = {"owner": "the next", "since": time.time(), "at": time.time(), "is_free": False}
-        for number in range(2, 40):
-            (folder / f"{number:012d}").write_text(json.dumps(entry))
-        time.sleep(1)
+    """The one who takes over writes the entry that the stalled run would have written next."""
+    entry = {"owner": "the next", "since": time.time(), "at": time.time(), "is_free": False}
+
+    def stall() -> None:
+        with leased(Lakehouse(spark, str(lake)), "mining", "stalled"):
+            for number in range(2, 40):
+                (lake / "_leases" / "mining" / f"{number:012d}").write_text(json.dumps(entry))
+            time.sleep(1)
+
+    with pytest.raises(InfrastructureError, match="another one took its place"):
+        stall()
 
 
 def test_of_many_at_once_one_holds_it(spark: SparkSession, lake: Path) -> None:
@@ -110,6 +113,7 @@ def test_of_many_at_once_one_holds_it(spark: SparkSession, lake: Path) -> None:
 
 def test_a_lake_that_cannot_be_written_is_named(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("a file, not a folder")
-    with pytest.raises(InfrastructureError, match=r"nothing can be written to the lake .*lake"):
-        with leased(Lakehouse(spark, str(tmp_path / "lake")), "mining", "one"):
-            pass
+    here = Lakehouse(spark, str(tmp_path / "lake"))
+    said = r"nothing can be written to the lake .*lake"
+    with pytest.raises(InfrastructureError, match=said), leased(here, "mining", "one"):
+        pass

@@ -21,18 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyspark
-from services import Service, Supervisor, is_listening, path_with
 
-from selflearn.errors import InfrastructureError, SelflearnError
+from selflearn.errors import InfrastructureError, SelflearnError, SettingsError
 from selflearn.java import find_java
 from selflearn.lakehouse.jars import find_jars
 from selflearn.settings import load_settings
+from services import Service, Supervisor, is_listening, path_with
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 N_WORKERS = 2
 POOLS = {"selflearn_mining": "writers of the mining tables", "selflearn_learning": "writers of the learning tables"}
-_START_SECONDS = 180
+_START_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,22 @@ class Cluster:
         """Start one of the services, unless it runs."""
         self.supervisor.start(self.services()[name], self.environment())
 
+    def prepare_airflow(self) -> None:
+        """Make Airflow's database and pools, unless they are there.
+
+        Raises:
+            SettingsError: the jobs' settings are missing or wrong.
+        """
+        if self.settings is None:
+            raise SettingsError("Airflow needs to know the settings of its jobs", "name them: --settings FILE")
+        load_settings(self.settings)
+        prepared = self.home / "airflow" / "prepared"
+        if not prepared.exists():
+            self._run_airflow("db", "migrate")
+            for pool, meaning in POOLS.items():
+                self._run_airflow("pools", "set", pool, "1", meaning)
+            prepared.touch()
+
     def n_alive_workers(self) -> int:
         """Workers that the master counts on."""
         return int(_get(f"http://127.0.0.1:{self.spark_ui_port}/json/").get("aliveworkers", 0))
@@ -144,13 +160,7 @@ class Cluster:
         self.supervisor.wait(workers[-1], lambda: self.n_alive_workers() >= N_WORKERS, _START_SECONDS)
 
     def _start_airflow(self) -> None:
-        if self.settings is None:
-            raise InfrastructureError("Airflow needs to know the settings of its jobs", "name them: --settings FILE")
-        load_settings(self.settings)
-        if not (self.home / "airflow" / "airflow.db").exists():
-            self._run_airflow("db", "migrate")
-            for pool, meaning in POOLS.items():
-                self._run_airflow("pools", "set", pool, "1", meaning)
+        self.prepare_airflow()
         for name in ("airflow-api", "airflow-dags", "airflow-scheduler"):
             self.start_service(name)
         self.supervisor.wait("airflow-scheduler", self._is_healthy, _START_SECONDS)
