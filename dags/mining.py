@@ -1,8 +1,8 @@
 """Mining: yesterday's logs to evidence, every day at 07:00 UTC, when the sessions that crossed midnight have ended.
 
-A run is a partition; its key is the day, YYYY-MM-DD. A day may be run again at any time:
-`airflow backfill create --dag-id selflearn_mining --from-date 2026-01-05 --to-date 2026-01-11 --max-active-runs 1`, or
-a run of a single day with a partition key or the parameter `day`.
+A run is a partition; its key is the day, YYYY-MM-DD. A day may be run again at any time, by a run with its partition
+key or with the parameter `day`. A week, where `--to-date` is the day after the last:
+`airflow backfill create --dag-id selflearn_mining --from-date 2026-01-05 --to-date 2026-01-12 --max-active-runs 1`.
 """
 
 from __future__ import annotations

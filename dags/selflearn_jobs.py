@@ -2,7 +2,8 @@
 
 The Airflow connection `spark_default` names the cluster; environment variables of the Airflow processes name the rest:
 `SELFLEARN_HOME`, the folder that holds `jobs/`; `SELFLEARN_SETTINGS`, the settings file; `SELFLEARN_JARS`, the folder
-of the Delta jars; and, where the key of user ids lies in an Airflow connection, `SELFLEARN_KEY_CONNECTION`, its id.
+of the Delta jars. `SELFLEARN_KEY_CONNECTION` is the id of the connection whose password is the key of user ids, where
+it lies in one. `SELFLEARN_DRIVERS=kubernetes` runs drivers in pods, of an image that holds all of these folders.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from airflow.sdk import (
 HOME = Path(os.environ.get("SELFLEARN_HOME", str(Path(__file__).resolve().parent.parent)))
 SETTINGS = os.environ.get("SELFLEARN_SETTINGS", str(HOME / "settings.yaml"))
 JARS = Path(os.environ.get("SELFLEARN_JARS", "/opt/selflearn/jars"))
+DRIVERS_IN_PODS = os.environ.get("SELFLEARN_DRIVERS") == "kubernetes"
 KEY_CONNECTION = os.environ.get("SELFLEARN_KEY_CONNECTION")
 
 # One writer per table: each pool has one slot.
@@ -82,18 +84,20 @@ def job_chain(stages: Iterable[str], day: str, pool: str, outlet: Asset | None =
 
 def _job(stage: str, day: str, pool: str, outlets: list[Asset]) -> SparkSubmitOperator:
     key = {"SELFLEARN_USER_KEY": f"{{{{ conn.{KEY_CONNECTION}.password }}}}"} if KEY_CONNECTION else None
+    place = "local://" if DRIVERS_IN_PODS else ""
     return SparkSubmitOperator(
         task_id=stage,
         conn_id="spark_default",
-        application=str(HOME / "jobs" / f"{stage}.py"),
+        application=f"{place}{HOME / 'jobs' / stage}.py",
         application_args=["--settings", SETTINGS, "--from", day],
-        jars=",".join(str(jar) for jar in sorted(JARS.glob("*.jar"))),
+        jars=",".join(f"{place}{jar}" for jar in sorted(JARS.glob("*.jar"))),
         name=f"selflearn {stage} {day}",
         env_vars=key,
         pool=pool,
         outlets=outlets,
-        # A task whose worker died finds its driver again, where the driver runs in the cluster (Kubernetes, YARN).
+        # A task whose worker died finds its driver again, where that does not run beside it.
         durable=True,
+        track_driver_via_k8s_api=DRIVERS_IN_PODS,
     )
 
 

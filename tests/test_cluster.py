@@ -152,17 +152,17 @@ def test_the_scheduler_mines_a_day_though_it_is_restarted(
     before = content_of(home / "lake", "turns")
     cluster.start()
     airflow(cluster, "dags", "unpause", "--yes", "selflearn_mining")
-    day = THURSDAY.isoformat()
-    airflow(cluster, "backfill", "create", "--dag-id", "selflearn_mining", "--from-date", day, "--to-date", day)
+    day, after = THURSDAY.isoformat(), (THURSDAY + timedelta(days=1)).isoformat()
+    airflow(cluster, "backfill", "create", "--dag-id", "selflearn_mining", "--from-date", day, "--to-date", after)
     wait_for(lambda: task_states(cluster, "selflearn_mining", day).get("detect") == "running", 900)
     cluster.supervisor.stop("airflow-scheduler")
     cluster.start_service("airflow-scheduler")
     wait_for(lambda: task_states(cluster, "selflearn_mining", day).get("evidence") == "success", 1800)
-    after = DeltaTable(str(home / "lake" / "turns")).to_pandas()
+    turns = DeltaTable(str(home / "lake" / "turns")).to_pandas()
     logged = sum(1 for _ in (home / "sample" / "logs" / f"{day}.jsonl").open())
-    assert len(after) > len(before)
-    assert after["turn_id"].is_unique
-    assert abs((after["turn_date"] == THURSDAY).sum() - logged) <= 0.1 * logged
+    assert len(turns) > len(before)
+    assert turns["turn_id"].is_unique
+    assert abs((turns["turn_date"] == THURSDAY).sum() - logged) <= 0.1 * logged
     assert query(cluster, "SELECT partition_key FROM asset_event") == [(day,)]
 
 

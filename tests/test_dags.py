@@ -36,7 +36,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 core = {name: DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag)) for name, dag in bag.dags.items()}
 first, last = (datetime.fromisoformat(day).replace(tzinfo=timezone.utc, hour=hour) for day, hour in
                ((week[0], 0), (week[-1], 23)))
-keys = [info.partition_key for info in core["selflearn_mining"].timetable.iter_partition_dagrun_infos(first, last)]
+mined = core["selflearn_mining"].timetable.iter_partition_dagrun_infos(earliest=first, latest=last)
+keys = [info.partition_key for info in mined]
 mapper = core["selflearn_learning"].timetable.get_partition_mapper(name="selflearn_mined_day")
 
 from airflow.sdk import StartOfWeekMapper, RollupMapper, WeekWindow

@@ -1,0 +1,108 @@
+"""The files in `infra/` hold together: with each other, with the DAGs, and with the versions that are installed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyspark
+import pytest
+import yaml
+
+from selflearn.lakehouse.jars import jar_names
+from selflearn.settings import parse_settings
+
+INFRA = Path(__file__).resolve().parent.parent / "infra"
+COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
+KUBERNETES = [
+    document
+    for file in sorted((INFRA / "kubernetes").glob("*.yaml"))
+    for document in yaml.safe_load_all(file.read_text())
+    if "kind" in document
+]
+POOLS = {"selflearn_mining", "selflearn_learning"}
+
+
+def spark_settings(text: str) -> dict[str, str]:
+    lines = [line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert len({line[0] for line in lines}) == len(lines), "a setting stands twice"
+    return {name: value for name, value in lines}
+
+
+def test_every_service_has_what_it_refers_to() -> None:
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        assert "image" in service, name
+        if "build" in service:
+            assert (INFRA / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        assert set(service.get("depends_on", ())) <= set(services), name
+        for kind in ("configs", "secrets"):
+            named = {item if isinstance(item, str) else item["source"] for item in service.get(kind, ())}
+            assert named <= set(COMPOSE[kind]), name
+        named = {volume.split(":")[0] for volume in service.get("volumes", ())}
+        assert named <= set(COMPOSE["volumes"]), name
+
+
+def test_nothing_in_containers_is_open_to_other_machines() -> None:
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_secret_stands_in_a_file() -> None:
+    for file in INFRA.rglob("*.*"):
+        if file.suffix in {".yaml", ".conf"}:
+            for value in re.findall(r"(?i)(?:secret|password|secretKey)\w*\"?: *\"?([^\s\"]+)", file.read_text()):
+                assert value.startswith(("$", "selflearn", "user_key", "/", "{")) or value == "connection", (
+                    file,
+                    value,
+                )
+
+
+def test_pools_are_those_of_the_dags() -> None:
+    from cluster import POOLS as of_local_cluster
+
+    jobs = (INFRA.parent / "dags" / "selflearn_jobs.py").read_text()
+    setup = " ".join(COMPOSE["services"]["airflow-setup"]["command"])
+    assert set(of_local_cluster) == POOLS
+    assert set(re.findall(r"pools set (\w+) 1", setup)) == POOLS
+    assert set(re.findall(r"\"(selflearn_(?:mining|learning))\"", jobs)) == POOLS
+
+
+def test_settings_of_the_containers_are_valid() -> None:
+    parse_settings(yaml.safe_load((INFRA / "settings.yaml").read_text()))
+
+
+@pytest.mark.parametrize("document", KUBERNETES, ids=lambda document: document["kind"])
+def test_kubernetes_objects_have_their_parts(document: dict[str, Any]) -> None:
+    assert {"apiVersion", "kind", "metadata"} <= set(document)
+    assert document["metadata"]["namespace"] == "selflearn"
+
+
+def test_the_spark_application_is_of_the_versions_that_are_locked() -> None:
+    [spec] = [document["spec"] for document in KUBERNETES if document["kind"] == "SparkApplication"]
+    assert spec["sparkVersion"] == pyspark.__version__
+    assert [Path(jar).name for jar in spec["deps"]["jars"]] == jar_names()
+    job = Path(spec["mainApplicationFile"]).name
+    assert (INFRA.parent / "jobs" / job).is_file()
+    assert spec["driver"]["serviceAccount"] in {document["metadata"]["name"] for document in KUBERNETES}
+
+
+def test_every_line_of_the_spark_settings_is_explained() -> None:
+    text = (INFRA / "spark-defaults.conf").read_text()
+    for block in text.split("\n\n"):
+        assert block.startswith("#"), block
+    known = spark_settings(text)
+    assert spark_settings((INFRA / "local" / "spark-defaults.conf").read_text()).keys() - known.keys() == {
+        "spark.ui.enabled",
+        "spark.master.rest.enabled",
+        "spark.databricks.delta.snapshotPartitions",
+    }
+
+
+def test_the_entry_point_is_a_script_a_shell_can_read() -> None:
+    script = INFRA / "entrypoint.sh"
+    assert subprocess.run(["sh", "-n", str(script)], check=False).returncode == 0
+    assert script.stat().st_mode & 0o111
