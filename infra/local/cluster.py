@@ -123,7 +123,7 @@ class Cluster:
         services += [
             Service("airflow-api", _airflow("api-server"), self.airflow_port, "--airflow-port"),
             Service("airflow-dags", _airflow("dag-processor")),
-            Service("airflow-scheduler", _airflow("scheduler")),
+            Service("airflow-scheduler", _airflow("scheduler", "--skip-serve-logs")),
         ]
         return {service.name: service for service in services}
 
