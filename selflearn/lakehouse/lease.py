@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 
 from selflearn.errors import InfrastructureError
 from selflearn.lakehouse.landing import file_system
@@ -78,7 +78,7 @@ def leased(lake: Lakehouse, part: str, owner: str) -> Iterator[None]:
                     return
                 number += 1
                 log.forget_before(number)
-            except Py4JJavaError:
+            except (Py4JError, OSError):
                 logger.debug("no sign of life could be left this time", exc_info=True)
 
     thread = threading.Thread(target=beat, name=f"lease-{part}", daemon=True)
@@ -89,8 +89,7 @@ def leased(lake: Lakehouse, part: str, owner: str) -> Iterator[None]:
         ended.set()
         thread.join()
         if not lost.is_set():
-            log.add(number + 1, _Entry(owner, since, time.time(), is_free=True))
-            log.forget_before(number + 1)
+            _give_back(log, number + 1, _Entry(owner, since, time.time(), is_free=True))
     if lost.is_set():
         raise InfrastructureError(
             f"this run of {part} gave no sign of life for {STALE_SECONDS:.0f} seconds, and another one took its place",
@@ -117,6 +116,15 @@ def _take(log: _Log, part: str, owner: str, since: float) -> int:
         time.sleep(_LOOK_SECONDS)
 
 
+def _give_back(log: _Log, number: int, entry: _Entry) -> None:
+    try:
+        log.add(number, entry)
+        log.forget_before(number)
+    except (Py4JError, OSError):
+        # What ended the run, a full disk or a dead JVM, is what the user must see; the lease ends by itself.
+        logger.debug("the lease could not be given back", exc_info=True)
+
+
 class _Log:
     """Numbered entries below the lake; only the newest ones are kept."""
 
@@ -134,11 +142,11 @@ class _Log:
         return newest, self._read(newest) or _Entry("a run that has just begun", at, at)
 
     def add(self, number: int, entry: _Entry) -> bool:
-        """Write the entry, unless one of its number is there already."""
+        """Write the entry, unless one of its number was there before."""
         try:
             stream = self._system.create(self._path(number), False)
-        except Py4JJavaError as error:
-            if "FileAlreadyExists" in error.java_exception.getClass().getName():
+        except Py4JJavaError:
+            if max(self._numbers(), default=0) >= number:
                 return False
             raise
         try:
