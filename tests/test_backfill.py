@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,23 @@ from pyspark.sql import SparkSession
 from selflearn.errors import InfrastructureError, SettingsError, VolumeError
 from selflearn.lakehouse.lease import leased
 from selflearn.lakehouse.store import Lakehouse
-from selflearn.pipeline import LEARNING, MINING, STAGES, day_range, run, run_pipeline, run_stage
+from selflearn.pipeline import LEARNING, MINING, STAGES, Stage, day_range, run, run_pipeline, run_stage
 from selflearn.pipeline.maintenance import MAINTENANCE
+from selflearn.pipeline.stage import StageContext
 from selflearn.settings import USER_KEY_VARIABLE, Maintenance, Settings, Source, Turns
 from selflearn.simulate import simulate
 from test_pipeline import content
 
 FIRST = date(2026, 1, 5)
 DAYS = day_range(FIRST, FIRST + timedelta(days=2))
+KEY = "a key that nobody may see"
 MINED = sorted({table.name for stage in MINING for table in stage.writes})
 
 
 @pytest.fixture(scope="module", autouse=True)
 def user_key() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(USER_KEY_VARIABLE, "a key for tests only")
+        patch.setenv(USER_KEY_VARIABLE, KEY)
         yield
 
 
@@ -136,6 +139,39 @@ def test_upkeep_keeps_every_row_and_does_not_make_a_day_look_changed(
     run_stage(MAINTENANCE["maintain_mining"], lake, settings, DAYS[:1])
     assert {name: content(lake, name) for name in MINED} == before
     assert all(was_done for _, was_done in run_pipeline(lake, settings, DAYS[:1], MINING, resume=True))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark's own words, out of a task that wrote to a device that is always full."""
+
+    def fill(rows: Iterator[Any]) -> Iterator[Any]:
+        with Path("/dev/full").open("w") as device:
+            device.write("x")
+        yield from rows
+
+    def run_full(context: StageContext, days: Sequence[date]) -> Sequence[date]:
+        context.spark.range(1).mapInPandas(fill, "id long").collect()
+        return days
+
+    lake = Lakehouse(spark, str(tmp_path / "lake"))
+    settings = settings_of(lake, tmp_path)
+    with pytest.raises(InfrastructureError, match=r"stage full found no space left on a disk\n  Next: free some"):
+        run_stage(Stage("full", run_full, (), ()), lake, settings, DAYS)
+    assert list(DeltaTable(f"{lake.root}/runs").to_pandas()["state"]) == ["failed"]
+
+
+def test_the_key_of_user_ids_stands_in_no_log_and_no_file(
+    steady: tuple[Lakehouse, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    lake, logs = steady
+    with caplog.at_level(logging.DEBUG, logger="selflearn"):
+        for _ in run_pipeline(lake, settings_of(lake, logs), DAYS[1:], MINING):
+            pass
+    files = [file for file in Path(lake.root).rglob("*") if file.is_file()]
+    assert len(files) > 20
+    assert [str(file) for file in files if KEY.encode() in file.read_bytes()] == []
+    assert KEY not in caplog.text
 
 
 def write(logs: Path, day: date, n_turns: int) -> None:

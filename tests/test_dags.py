@@ -29,7 +29,7 @@ def task(one):
         "before": sorted(one.upstream_task_ids), "pool": one.pool, "arguments": one.application_args,
         "script": one.application, "outlets": [asset.name for asset in one.outlets], "retries": one.retries,
         "durable": one.durable, "backoff": one.retry_exponential_backoff,
-        "limit": one.execution_timeout.total_seconds(),
+        "policy": type(one.retry_policy).__name__, "limit": one.execution_timeout.total_seconds(),
     }
 
 from airflow.serialization.serialized_objects import DagSerialization
@@ -146,6 +146,7 @@ def test_failures_are_tried_again_more_and_more_slowly_and_runs_have_a_deadline(
             assert task["retries"] >= 2
             assert task["backoff"] > 1
             assert task["limit"] > 0
+            assert task["policy"] == "RetryWhatMayPass"
             assert task["durable"]
     assert set(found["deadlines"].values()) == {1}
     assert set(found["catchup"].values()) == {False}
