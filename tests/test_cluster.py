@@ -90,7 +90,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
 def mined(cluster: Cluster, home: Path) -> list[dict[str, Any]]:
     """Three days and what is learnt from them, with a driver killed in mid-write and a worker in mid-job."""
     kills = [
-        Watch(lambda: is_writing(home / "lake" / "rephrase_pairs", DAYS[1]), lambda: kill_driver("detect.py")),
+        Watch(lambda: is_writing(home / "lake" / "rephrase_pairs", DAYS[1]), lambda: kill_driver("detect", home)),
         Watch(lambda: is_writing(home / "lake" / "turns", DAYS[2]), lambda: kill_worker(cluster)),
     ]
     runs = [("selflearn_mining", {"day": day.isoformat()}) for day in DAYS]
@@ -139,7 +139,7 @@ def test_wrong_input_fails_with_the_next_step_and_is_not_tried_again(cluster: Cl
 
 def test_a_wrong_master_is_named(cluster: Cluster, home: Path) -> None:
     nowhere = replace(cluster, spark_port=free_port())
-    done = submit(nowhere, home / "gone.yaml", "ingest", "--from", MONDAY.isoformat())
+    done = submit(nowhere, home / "lake.yaml", "ingest", "--from", MONDAY.isoformat())
     assert done.returncode == 5
     assert f"Spark did not start on {nowhere.master}" in done.stderr
     assert "Next: check the master" in done.stderr
@@ -225,11 +225,11 @@ def is_writing(table: Path, day: date) -> bool:
     return bool(written) and not any(f"turn_date={day}/" in commit for commit in commits)
 
 
-def kill_driver(script: str) -> None:
-    """SIGKILL to the JVM and the Python of a job."""
+def kill_driver(job: str, home: Path) -> None:
+    """SIGKILL to the JVM and the Python of a job of this cluster."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if any(word.endswith(f"jobs/{script}") for word in words):
+        if str(ROOT / "jobs" / f"{job}.py") in words and any(str(home) in word for word in words):
             process.send_signal(signal.SIGKILL)
 
 
