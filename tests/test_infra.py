@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyspark
 import pytest
 import yaml
 
 import cluster
+from selflearn.errors import InfrastructureError
 from selflearn.lakehouse.jars import jar_names
 from selflearn.settings import parse_settings
+from services import Service, Supervisor
 
 INFRA = Path(__file__).resolve().parent.parent / "infra"
 COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
@@ -110,3 +118,55 @@ def test_the_entry_point_is_a_script_a_shell_can_read() -> None:
     script = INFRA / "entrypoint.sh"
     assert subprocess.run(["sh", "-n", str(script)], check=False).returncode == 0
     assert script.stat().st_mode & 0o111
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    supervisor = Supervisor(tmp_path)
+    yield supervisor
+    for name in supervisor.names():
+        supervisor.stop(name)
+
+
+def test_a_service_is_started_once_found_again_and_stopped_with_its_children(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    sleepers = Service("sleepers", ("sh", "-c", "sleep 600 & sleep 600; true"))
+    assert supervisor.start(sleepers, os.environ)
+    assert not Supervisor(tmp_path).start(sleepers, os.environ)
+    process = Supervisor(tmp_path).running("sleepers")
+    assert process
+    while len(family := [process, *process.children()]) < 3:
+        time.sleep(0.05)
+    Supervisor(tmp_path).stop("sleepers")
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+    assert supervisor.names() == []
+
+
+def test_a_service_that_dies_is_told_with_its_last_words(supervisor: Supervisor) -> None:
+    supervisor.start(Service("short", ("sh", "-c", "echo no such file; exit 3")), os.environ)
+    with pytest.raises(InfrastructureError, match=r"short ended as soon as it was started:(.|\n)*no such file"):
+        supervisor.wait("short", lambda: False, 60)
+    assert supervisor.start(Service("short", ("sleep", "600")), os.environ)
+
+
+def test_a_port_that_is_taken_is_named_with_its_option(supervisor: Supervisor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        taken = Service("web", ("sleep", "600"), {port: "--web-port"})
+        said = rf"port {port}, which web is to listen on, is taken(.|\n)*choose another port with --web-port"
+        with pytest.raises(InfrastructureError, match=said):
+            supervisor.start(taken, os.environ)
+    assert supervisor.names() == []
+
+
+def test_a_number_that_went_to_another_process_is_not_ours(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.start(Service("web", ("sleep", "600")), os.environ)
+    noted = tmp_path / "processes" / "web.json"
+    process = supervisor.running("web")
+    assert process
+    noted.write_text(json.dumps({"pid": process.pid, "started": process.create_time() - 100}))
+    assert supervisor.running("web") is None
+    supervisor.stop("web")
+    assert process.is_running()
+    process.kill()

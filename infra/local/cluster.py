@@ -115,15 +115,16 @@ class Cluster:
         """Every service by its name, in the order they start."""
         address = ("--host", "127.0.0.1")
         master = ("master.Master", *address, "--port", str(self.spark_port), "--webui-port", str(self.spark_ui_port))
+        own = {self.spark_port: "--spark-port", self.spark_ui_port: "--spark-ui-port"}
         sizes = ("--cores", str(self.cores), "--memory", self.memory, "--webui-port", "0")
-        services = [Service("spark-master", _spark(*master), self.spark_port, "--spark-port")]
+        services = [Service("spark-master", _spark(*master), own)]
         for number in range(1, N_WORKERS + 1):
             place = ("--work-dir", str(self.home.absolute() / f"worker-{number}"))
             services.append(
                 Service(f"spark-worker-{number}", _spark("worker.Worker", *address, *sizes, *place, self.master))
             )
         services += [
-            Service("airflow-api", _airflow("api-server"), self.airflow_port, "--airflow-port"),
+            Service("airflow-api", _airflow("api-server"), {self.airflow_port: "--airflow-port"}),
             Service("airflow-dags", _airflow("dag-processor")),
             Service("airflow-scheduler", _airflow("scheduler", "--skip-serve-logs")),
         ]

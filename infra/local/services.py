@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -21,12 +21,11 @@ _LINES_SHOWN = 15
 
 @dataclass(frozen=True)
 class Service:
-    """A process to run: what it is called, its command, and the port of 127.0.0.1 that is its own."""
+    """A process to run: what it is called, its command, and its ports of 127.0.0.1 with the option that sets each."""
 
     name: str
     command: Sequence[str]
-    port: int | None = None
-    option: str = ""
+    ports: Mapping[int, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -56,15 +55,16 @@ class Supervisor:
         """Start it unless it runs; says whether it had to.
 
         Raises:
-            InfrastructureError: its port is taken by another.
+            InfrastructureError: a port is taken by another.
         """
         if self.running(service.name):
             return False
-        if service.port and _answers(service.port):
-            raise InfrastructureError(
-                f"port {service.port}, which {service.name} is to listen on, is taken by another process",
-                f"stop that one, or choose another port with {service.option}",
-            )
+        for port, option in service.ports.items():
+            if _answers(port):
+                raise InfrastructureError(
+                    f"port {port}, which {service.name} is to listen on, is taken by another process",
+                    f"stop that one, or choose another port with {option}",
+                )
         for folder in (self._processes, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         with self._log(service.name).open("ab") as log:
