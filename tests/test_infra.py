@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyspark
 import pytest
 import yaml
+
+pytest.importorskip("psutil", reason="needs the extra `airflow`")
+
+import psutil
 
 import cluster
 from selflearn.errors import InfrastructureError
