@@ -131,8 +131,8 @@ class Maintenance(_Section):
 
     keep_days: dict[str, StrictInt] = Field(
         default_factory=dict,
-        description="table -> days whose rows are kept, counted back from the day of the upkeep; all days of a table "
-        "that is left out",
+        description="table -> age in days, on the day of the upkeep, beyond which its rows go; a table that is left "
+        "out keeps all",
     )
     vacuum_hours: StrictInt = Field(
         default=168, ge=168, description="age at which files that no table refers to any more are deleted"
