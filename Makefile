@@ -29,7 +29,16 @@ test: $(VENV)/.all $(VENV)/.provisioned ## Set up with every extra and run every
 	$(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile
 
 test-quick: $(VENV)/.all ## Run the tests that need no JVM
-	$(PYTHON_IN_VENV) -m pytest -m "not spark"
+	$(PYTHON_IN_VENV) -m pytest -m "not spark and not cluster"
+
+test-cluster: $(VENV)/.all $(VENV)/.provisioned ## Run the tests that start a Spark cluster and Airflow
+	$(PYTHON_IN_VENV) -m pytest -m cluster
+
+cluster-start: $(VENV)/.all $(VENV)/.provisioned ## Start Spark and Airflow on this machine: make cluster-start SETTINGS=file
+	$(PYTHON_IN_VENV) infra/local/cluster.py start --settings "$(SETTINGS)"
+
+cluster-stop: ## Stop them
+	$(PYTHON_IN_VENV) infra/local/cluster.py stop
 
 lint: $(VENV)/.all ## Look for mistakes and for lines not in the common format
 	$(VENV)/bin/ruff check

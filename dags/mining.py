@@ -1,48 +1,31 @@
-"""The daily run: ingest, detect and evidence for the day before, then graph, rewrite, label and release as of that day.
+"""Mining: yesterday's logs to evidence, every day at 07:00 UTC, when the sessions that crossed midnight have ended.
 
-It starts at 07:00 UTC, when the sessions that crossed midnight have ended. Every task is one `spark-submit` of a
-script in `jobs/`. The Airflow connection `spark_default` names the cluster; two environment variables of the Airflow
-processes name the rest: `SELFLEARN_HOME`, the folder that holds `jobs/`, and `SELFLEARN_SETTINGS`, the settings
-file. `SELFLEARN_JARS` names the folder of the Delta jars. Backfill with Airflow's own command; a day may be run
-again at any time.
+A run is a partition; its key is the day, YYYY-MM-DD. A day may be run again at any time, by a run with its partition
+key or with the parameter `day`. A week, where `--to-date` is the day after the last:
+`airflow backfill create --dag-id selflearn_mining --from-date 2026-01-05 --to-date 2026-01-12 --max-active-runs 1`.
 """
 
 from __future__ import annotations
 
-import os
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import DAG
-from airflow.timetables.interval import CronDataIntervalTimetable
+from airflow.sdk import DAG, CronPartitionTimetable, Param
 
-HOME = Path(os.environ.get("SELFLEARN_HOME", str(Path(__file__).resolve().parent.parent)))
-SETTINGS = os.environ.get("SELFLEARN_SETTINGS", str(HOME / "settings.yaml"))
-JARS = Path(os.environ.get("SELFLEARN_JARS", "/opt/selflearn/jars"))
-STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "rewrite", "label", "release")
+from selflearn_jobs import DAY_FORMAT, DEFAULT_ARGS, MINED_DAY, MINING_POOL, finished_within, job_chain
+
+STAGES = ("ingest", "detect", "embed", "evidence")
+DAY = "{{ dag_run.partition_key or params.day }}"
 
 with DAG(
     dag_id="selflearn_mining",
-    description="Raw logs to a training set, day by day",
-    schedule=CronDataIntervalTimetable("0 7 * * *", timezone="UTC"),
+    description="Raw logs to evidence, day by day",
+    schedule=CronPartitionTimetable("0 7 * * *", timezone="UTC", run_offset=-1, key_format=DAY_FORMAT),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    # One writer per table: a day waits for the day before it.
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    params={"day": Param(None, type=["null", "string"], format="date", description="day of a run without a partition")},
+    default_args=DEFAULT_ARGS,
+    deadline=finished_within(hours=12),
     tags=["selflearn"],
 ) as dag:
-    before: SparkSubmitOperator | None = None
-    for stage in STAGES:
-        task = SparkSubmitOperator(
-            task_id=stage,
-            conn_id="spark_default",
-            application=str(HOME / "jobs" / f"{stage}.py"),
-            application_args=["--settings", SETTINGS, "--from", "{{ data_interval_start | ds }}"],
-            jars=",".join(str(jar) for jar in sorted(JARS.glob("*.jar"))),
-            name=f"selflearn {stage} {{{{ data_interval_start | ds }}}}",
-        )
-        if before is not None:
-            before >> task
-        before = task
+    job_chain(STAGES, DAY, MINING_POOL, outlet=MINED_DAY)

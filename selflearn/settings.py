@@ -66,6 +66,12 @@ class Turns(_Section):
         le=1,
         description="a run with a larger share of bad rows stops before it writes turns",
     )
+    max_volume_factor: StrictFloat | None = Field(
+        default=5,
+        gt=1,
+        description="a run stops before it writes where a day has more rows than this many times the median of the "
+        "days before it, or fewer than that part of it; null: any volume will do",
+    )
     mask_personal_data: bool = Field(default=True, description="mask e-mail, phone, card and long digit runs")
 
 
@@ -160,6 +166,19 @@ class Release(_Section):
     )
 
 
+class Maintenance(_Section):
+    """What the tables' upkeep removes."""
+
+    keep_days: dict[str, StrictInt] = Field(
+        default_factory=dict,
+        description="table -> age in days, on the day of the upkeep, beyond which its rows go; a table that is left "
+        "out keeps all",
+    )
+    vacuum_hours: StrictInt = Field(
+        default=168, ge=168, description="age at which files that no table refers to any more are deleted"
+    )
+
+
 class Settings(_Section):
     """All of a deployment's settings."""
 
@@ -173,6 +192,7 @@ class Settings(_Section):
     rewrites: Rewrites = Rewrites()
     labels: Labels = Labels()
     release: Release = Release()
+    maintenance: Maintenance = Maintenance()
 
     @model_validator(mode="before")
     @classmethod
@@ -182,11 +202,17 @@ class Settings(_Section):
         return value
 
     def fingerprint(self) -> str:
-        """First 12 hex digits of the SHA-256 of everything but where tables, logs and a pinned detector lie.
+        """First 12 hex digits of the SHA-256 of everything but upkeep and where tables, logs and a pinned detector lie.
 
         A pinned detector counts by its content.
         """
-        places: dict[str, Any] = {"lake": True, "source": {"path"}, "launch": {"path"}, "detect": {"model"}}
+        places: dict[str, Any] = {
+            "lake": True,
+            "maintenance": True,
+            "source": {"path"},
+            "launch": {"path"},
+            "detect": {"model"},
+        }
         content = self.model_dump(mode="json", exclude=places)
         if self.detect.model and self.detect.model.is_file():
             content["pinned"] = hashlib.sha256(self.detect.model.read_bytes()).hexdigest()

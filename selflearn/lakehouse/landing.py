@@ -44,12 +44,12 @@ def landing(lake: Lakehouse, run_id: str) -> Iterator[Land]:
     try:
         yield land
     finally:
-        system, path = _file_system(lake, f"{root}/{run_id}")
+        system, path = file_system(lake, f"{root}/{run_id}")
         system.delete(path, True)
 
 
 def _remove_left_over(lake: Lakehouse, root: str) -> None:
-    system, path = _file_system(lake, root)
+    system, path = file_system(lake, root)
     if not system.exists(path):
         return
     oldest = (time.time() - _LEFT_OVER_AFTER_SECONDS) * 1000
@@ -58,7 +58,8 @@ def _remove_left_over(lake: Lakehouse, root: str) -> None:
             system.delete(folder.getPath(), True)
 
 
-def _file_system(lake: Lakehouse, path: str) -> tuple[Any, Any]:
+def file_system(lake: Lakehouse, path: str) -> tuple[Any, Any]:
+    """Hadoop's file system that the path lies on, and the path as it takes it."""
     jvm: Any = lake.spark._jvm
     place = jvm.org.apache.hadoop.fs.Path(path)
     return place.getFileSystem(lake.spark._jsc.hadoopConfiguration()), place

@@ -1,4 +1,4 @@
-"""A Delta table's newest version and the rows its last commit wrote, read from its log.
+"""A Delta table's newest version, and what its commits wrote, read from its log.
 
 `DESCRIBE HISTORY` says the same, but starts a Spark job for it, which takes longer than a small write.
 """
@@ -6,9 +6,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
+
+# Commits that lay rows out anew, or clear what nothing refers to, and change no row.
+_UPKEEP = ("OPTIMIZE", "VACUUM")
+_VALUE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def newest_version(spark: SparkSession, path: str) -> int:
@@ -21,6 +28,29 @@ def newest_version(spark: SparkSession, path: str) -> int:
 
 def rows_written(spark: SparkSession, path: str, version: int) -> int:
     """Rows that the commit of that version wrote."""
+    return int(_commit(spark, path, version)["operationMetrics"].get("numOutputRows", 0))
+
+
+def is_touched(spark: SparkSession, path: str, versions: range, values: Collection[str]) -> bool:
+    """Whether one of the commits may have changed rows of the given partition values.
+
+    A commit that replaced partitions names them; one that names none, or is no longer in the log, may have changed any.
+    """
+    return any(_touches(spark, path, version, values) for version in versions)
+
+
+def _touches(spark: SparkSession, path: str, version: int, values: Collection[str]) -> bool:
+    try:
+        commit = _commit(spark, path, version)
+    except Py4JJavaError:
+        return True
+    if commit["operation"].startswith(_UPKEEP):
+        return False
+    predicate = str(commit["operationParameters"].get("predicate", ""))
+    return any(value in predicate for value in values) if _VALUE.search(predicate) else True
+
+
+def _commit(spark: SparkSession, path: str, version: int) -> dict[str, Any]:
     jvm: Any = spark._jvm
     file = jvm.org.apache.hadoop.fs.Path(f"{path}/_delta_log/{version:020d}.json")
     stream = file.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).open(file)
@@ -28,5 +58,5 @@ def rows_written(spark: SparkSession, path: str, version: int) -> int:
         lines = jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8").splitlines()
     finally:
         stream.close()
-    metrics = next(info for line in lines if (info := json.loads(line).get("commitInfo")))["operationMetrics"]
-    return int(metrics.get("numOutputRows", 0))
+    commit: dict[str, Any] = next(info for line in lines if (info := json.loads(line).get("commitInfo")))
+    return commit

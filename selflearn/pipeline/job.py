@@ -1,25 +1,38 @@
-"""What every spark-submit entry point in `jobs/` does: parse, run one stage, report, exit with a telling code."""
+"""What every spark-submit entry point in `jobs/` does: parse, run, report, exit with a telling code."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
 from selflearn.errors import SelflearnError
+from selflearn.lakehouse.manifest import Manifest
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline.days import day_range
-from selflearn.pipeline.run import STAGES
-from selflearn.pipeline.stage import run_stage
+from selflearn.pipeline.maintenance import MAINTENANCE
+from selflearn.pipeline.run import STAGES, backfill, run_pipeline
 from selflearn.session import build_session
-from selflearn.settings import load_settings
+from selflearn.settings import Settings, load_settings
+
+_Run = Callable[[Lakehouse, Settings, Sequence[date]], Iterator[tuple[Manifest, bool]]]
 
 
 def main(stage: str, arguments: Sequence[str] | None = None) -> None:
     """Run a stage for `--from` to `--to` with `--settings`; the manifest's id and counts go to standard output."""
-    parser = argparse.ArgumentParser(description=f"Run the stage {stage} over one day or a range of days.")
+    named = {**STAGES, **MAINTENANCE}[stage]
+    _main(stage, lambda lake, settings, days: run_pipeline(lake, settings, days, [named]), arguments)
+
+
+def backfill_main(arguments: Sequence[str] | None = None) -> None:
+    """Run all that is not done yet for `--from` to `--to`, one line per stage and week to standard output."""
+    _main("backfill", backfill, arguments)
+
+
+def _main(name: str, run: _Run, arguments: Sequence[str] | None) -> None:
+    parser = argparse.ArgumentParser(description=f"Run {name} over one day or a range of days.")
     parser.add_argument("--settings", type=Path, required=True, help="settings file (YAML)")
     parser.add_argument("--from", dest="first", type=date.fromisoformat, required=True, help="first day, YYYY-MM-DD")
     parser.add_argument("--to", dest="last", type=date.fromisoformat, help="last day; the first where left out")
@@ -27,10 +40,16 @@ def main(stage: str, arguments: Sequence[str] | None = None) -> None:
     try:
         days = day_range(given.first, given.last or given.first)
         settings = load_settings(given.settings)
-        lake = Lakehouse(build_session(f"selflearn {stage}"), settings.lake)
-        manifest = run_stage(STAGES[stage], lake, settings, days)
+        lake = Lakehouse(build_session(f"selflearn {name}"), settings.lake)
+        for manifest, was_done in run(lake, settings, days):
+            print(f"selflearn {manifest.stage}: {_report(manifest, was_done)}", flush=True)
     except SelflearnError as error:
-        print(f"selflearn {stage}: {error}", file=sys.stderr)
+        print(f"selflearn {name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _report(manifest: Manifest, was_done: bool) -> str:
     counts = ", ".join(f"{table} {count}" for table, count in manifest.row_counts.items())
-    print(f"selflearn {stage}: run {manifest.run_id} done in {manifest.seconds:.1f} s; rows: {counts}")
+    how = "was done already" if was_done else f"done in {manifest.seconds:.1f} s"
+    days = " to ".join(sorted({min(manifest.days).isoformat(), max(manifest.days).isoformat()}))
+    return f"run {manifest.run_id} over {days} {how}; rows: {counts}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from statistics import median
 
 import pandas as pd
 import pyarrow as pa
@@ -29,6 +30,8 @@ from selflearn.settings import read_user_key
 from selflearn.turns import clear_read_errors, ingest, read_source
 
 _DAYS_AT_ONCE = 7
+_USUAL_DAYS = 14
+_MIN_USUAL_DAYS = 3
 
 
 def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
@@ -39,8 +42,9 @@ def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     with clear_read_errors(), landing(context.lake, context.label.run_id) as land:
         raw = read_source(context.spark, settings.source, days)
         ingested = ingest(raw, settings, days, context.now, key, land)
+        n_rows = _check_volume(context, ingested.rows, days)
         n_bad = context.replace(tables.QUARANTINE, ingested.quarantine, turn_date=days)
-        _check_quarantined_share(context, n_bad, ingested.rows.count())
+        _check_quarantined_share(context, n_bad, n_rows)
         context.replace(tables.TURNS, ingested.turns, turn_date=days)
     context.metrics["next_day_has_logs"] = float(next_day_has_logs(context, days))
     return days
@@ -90,6 +94,34 @@ DETECT = Stage(
 EVIDENCE = Stage(
     "evidence", run_evidence, (tables.TURNS, tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS), (tables.EVIDENCE,)
 )
+
+
+def _check_volume(context: StageContext, rows: DataFrame, days: Sequence[date]) -> int:
+    """Rows of the run; stops it before it writes where a day's number is far from the usual, as where logging broke."""
+    counted = {row["own_day"]: row["count"] for row in rows.groupBy("own_day").count().collect()}
+    factor, usual = context.settings.turns.max_volume_factor, _usual_volume(context, min(days))
+    if factor is None or usual is None:
+        return sum(counted.values())
+    for day in sorted(days):
+        n = counted.get(day, 0)
+        if not usual / factor <= n <= usual * factor:
+            raise VolumeError(
+                f"{day} has {n:,} rows; the median of the days before is {usual:,.0f}, and {usual / factor:,.0f} to "
+                f"{usual * factor:,.0f} are let through; nothing was written",
+                "look at the logs of that day; if they are right, raise turns.max_volume_factor (now "
+                f"{factor:g}) or set it to null, and run the day again",
+            )
+    return sum(counted.values())
+
+
+def _usual_volume(context: StageContext, day: date) -> float | None:
+    """Median turns of the last days before that have any; None where they are too few to tell."""
+    if not context.lake.exists(tables.TURNS):
+        return None
+    before = [day - timedelta(days=age) for age in range(1, _USUAL_DAYS + 1)]
+    turns = context.lake.read(tables.TURNS, turn_date=before)
+    counts = [row["count"] for row in turns.groupBy("turn_date").count().collect()]
+    return float(median(counts)) if len(counts) >= _MIN_USUAL_DAYS else None
 
 
 def _check_quarantined_share(context: StageContext, n_bad: int, n_rows: int) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import platform
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import groupby
 
+from selflearn.lakehouse.lease import leased
+from selflearn.lakehouse.log import is_touched
 from selflearn.lakehouse.manifest import Manifest, succeeded_runs
+from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.pipeline.learning import GRAPH, LABEL, RELEASE
 from selflearn.pipeline.mining import DETECT, EVIDENCE, INGEST
@@ -17,6 +22,7 @@ from selflearn.settings import Settings
 MINING: tuple[Stage, ...] = (INGEST, DETECT, EMBED, EVIDENCE)
 LEARNING: tuple[Stage, ...] = (VARIANTS, GRAPH, REWRITE, LABEL, RELEASE)
 STAGES = {stage.name: stage for stage in (*MINING, *LEARNING)}
+_DAYS_AT_ONCE = 7
 
 
 def run_pipeline(
@@ -31,17 +37,47 @@ def run_pipeline(
     """Run the stages in order; yields each one's manifest, and whether it was done already.
 
     With `resume`, a stage is skipped while it, and all before it, have succeeded for these days with these
-    settings, what it read has not changed since, and what it wrote is still the newest version.
+    settings, what it read has not changed since, and what it wrote has not been replaced.
+
+    Raises:
+        InfrastructureError: another run is writing the same tables.
     """
     earlier = succeeded_runs(lake) if resume else []
-    for stage in stages:
-        announce(stage)
-        done = _done_already(stage, lake, settings, days, earlier)
-        if done is not None:
-            yield done, True
-            continue
-        earlier = []
-        yield run_stage(stage, lake, settings, days, clock), False
+    for part, of_part in groupby(stages, key=_part):
+        with leased(lake, part, _owner(days)):
+            for stage in of_part:
+                announce(stage)
+                done = _done_already(stage, lake, settings, days, earlier)
+                if done is not None:
+                    yield done, True
+                    continue
+                earlier = []
+                yield run_stage(stage, lake, settings, days, clock), False
+
+
+def backfill(
+    lake: Lakehouse, settings: Settings, days: Sequence[date], clock: Clock = utc_now
+) -> Iterator[tuple[Manifest, bool]]:
+    """Make up for days that were not mined, oldest first, then learn as of the last of them.
+
+    The tables are those that daily runs would have left. A week at a time, so that what a kill costs, and the memory
+    of it, do not grow with the range; what is done already is skipped. Yields what `run_pipeline` yields.
+    """
+    ordered = sorted(days)
+    for start in range(0, len(ordered), _DAYS_AT_ONCE):
+        yield from run_pipeline(lake, settings, ordered[start : start + _DAYS_AT_ONCE], MINING, True, clock)
+    yield from run_pipeline(lake, settings, ordered[-1:], LEARNING, True, clock)
+
+
+def _part(stage: Stage) -> str:
+    """Which tables a stage writes, and so whom it may not meet."""
+    learnt = {table.name for learner in LEARNING for table in learner.writes}
+    return "learning" if learnt & {table.name for table in stage.writes} else "mining"
+
+
+def _owner(days: Sequence[date]) -> str:
+    """In words for a run that finds the lease taken."""
+    return f"a run over {min(days)} to {max(days)} on {platform.node()}"
 
 
 def _done_already(
@@ -51,7 +87,23 @@ def _done_already(
     fingerprint = settings.fingerprint()
     for run in reversed(earlier):
         if run.stage == stage.name and wanted <= set(run.days) and run.settings_fingerprint == fingerprint:
-            unchanged = run.versions_read == versions(lake, stage.reads)
-            kept = run.versions_written == versions(lake, stage.writes)
+            if stage in LEARNING:
+                unchanged = run.versions_read == versions(lake, stage.reads)
+                kept = run.versions_written == versions(lake, stage.writes)
+            else:
+                unchanged = _is_kept(lake, stage.reads, run.versions_read, wanted)
+                kept = _is_kept(lake, stage.writes, run.versions_written, wanted)
             return run if unchanged and kept else None
     return None
+
+
+def _is_kept(lake: Lakehouse, tables: Sequence[Table], seen: Mapping[str, int], days: Collection[date]) -> bool:
+    """Whether no commit since the versions seen has replaced one of the days."""
+    names = [day.isoformat() for day in days]
+    now = versions(lake, tables)
+    return all(
+        table.name in seen
+        and not is_touched(lake.spark, lake.path(table), range(seen[table.name] + 1, now[table.name] + 1), names)
+        for table in tables
+        if table.name in now
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -107,16 +108,30 @@ def run_stage(
     except SelflearnError as error:
         _record_failure(lake, manifest("failed", days, error.what))
         raise
-    except PySparkException as error:
-        what = f"stage {stage.name} failed in Spark: {str(error).strip().splitlines()[0]}"
-        _record_failure(lake, manifest("failed", days, what))
+    except (PySparkException, Py4JJavaError) as error:
+        explained = _explained(stage, error)
+        _record_failure(lake, manifest("failed", days, explained.what))
         logger.debug("stage %s failed", stage.name, exc_info=True)
-        raise InfrastructureError(
-            what, "run again with --debug for the whole trace; nothing half-written was left"
-        ) from error
+        raise explained from error
     done = manifest("succeeded", covered, context.message)
     record(lake, done)
     return done
+
+
+def _explained(stage: Stage, error: Exception) -> InfrastructureError:
+    text = str(error).strip()
+    if "No space left on device" in text:
+        return InfrastructureError(
+            f"stage {stage.name} found no space left on a disk",
+            "free some where the lake lies and where Spark keeps its shuffles (spark.local.dir), then run again; "
+            "nothing half-written was left",
+        )
+    # Py4J's first line names a method of the JVM, its second the cause.
+    told = next((line for line in text.splitlines() if not line.startswith("An error occurred while calling")), "")
+    return InfrastructureError(
+        f"stage {stage.name} failed in Spark: {told.removeprefix(': ')}",
+        "run again with --debug for the whole trace; nothing half-written was left",
+    )
 
 
 def _record_failure(lake: Lakehouse, manifest: Manifest) -> None:
