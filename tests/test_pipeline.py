@@ -24,8 +24,8 @@ from selflearn.settings import USER_KEY_VARIABLE, Detect, Graph, Release, Settin
 from selflearn.simulate import simulate
 
 FIRST = date(2026, 1, 5)
-# Every run of a stage costs Spark seconds, so a short week; its sessions cross midnights all the same.
-WEEK = day_range(FIRST, FIRST + timedelta(days=6))
+# Every run of a stage costs Spark seconds, so a few days; their sessions cross midnights all the same.
+DAYS = day_range(FIRST, FIRST + timedelta(days=3))
 # A row of these tells when a run took place, so that two runs never have the same.
 CLOCKED = (RUNS.name, RELEASES.name)
 
@@ -39,16 +39,16 @@ def user_key() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "week"
-    simulate(folder, n_turns=600, days=len(WEEK), start=FIRST, seed=3, workers=1)
+    folder = tmp_path_factory.mktemp("sample") / "days"
+    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="module")
 def mined(spark: SparkSession, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
-    """The week in one run."""
+    """All days in one run."""
     lake = Lakehouse(spark, str(tmp_path_factory.mktemp("mined")))
-    for _ in run_pipeline(lake, settings_of(lake, sample), WEEK):
+    for _ in run_pipeline(lake, settings_of(lake, sample), DAYS):
         pass
     return lake
 
@@ -83,7 +83,7 @@ def data_tables() -> list[str]:
     return [table.name for table in ALL_TABLES if table.name != RUNS.name]
 
 
-def test_a_week_of_logs_becomes_a_training_set(mined: Lakehouse) -> None:
+def test_days_of_logs_become_a_training_set(mined: Lakehouse) -> None:
     assert len(content(mined, "turns")) == 600
     assert content(mined, "quarantine") == []
     assert len(content(mined, "weak_labels")) > 10
@@ -119,15 +119,15 @@ def test_the_chain_covers_every_linked_utterance_and_explains_one(mined: Lakehou
 
 
 @pytest.mark.timeout(1800)
-def test_daily_runs_give_the_tables_of_one_run_over_the_week(
+def test_daily_runs_give_the_tables_of_one_run_over_all_days(
     spark: SparkSession, sample: Path, mined: Lakehouse, tmp_path: Path
 ) -> None:
     daily = Lakehouse(spark, str(tmp_path / "daily"))
     settings = settings_of(daily, sample)
-    for day in WEEK:
+    for day in DAYS:
         for _ in run_pipeline(daily, settings, [day], MINING):
             pass
-    for _ in run_pipeline(daily, settings, WEEK[-1:], LEARNING):
+    for _ in run_pipeline(daily, settings, DAYS[-1:], LEARNING):
         pass
     for name in data_tables():
         assert content(daily, name) == content(mined, name), name
@@ -137,7 +137,7 @@ def test_daily_runs_give_the_tables_of_one_run_over_the_week(
 def test_a_stage_run_twice_leaves_the_same_content(mined: Lakehouse, sample: Path, name: str) -> None:
     stage = STAGES[name]
     before = {table.name: content(mined, table) for table in stage.writes}
-    run_stage(stage, mined, settings_of(mined, sample), WEEK)
+    run_stage(stage, mined, settings_of(mined, sample), DAYS)
     assert {table.name: content(mined, table) for table in stage.writes} == before
 
 
@@ -146,11 +146,11 @@ def test_a_run_killed_between_stages_goes_on_where_it_stopped(
 ) -> None:
     lake = Lakehouse(spark, str(tmp_path / "killed"))
     settings = settings_of(lake, sample)
-    run = run_pipeline(lake, settings, WEEK)
+    run = run_pipeline(lake, settings, DAYS)
     for _ in ("ingest", "detect"):
         next(run)
     run.close()
-    resumed = [(manifest.stage, skipped) for manifest, skipped in run_pipeline(lake, settings, WEEK, resume=True)]
+    resumed = [(manifest.stage, skipped) for manifest, skipped in run_pipeline(lake, settings, DAYS, resume=True)]
     assert resumed == [(name, name in ("ingest", "detect")) for name in STAGES]
     assert content(lake, "weak_labels") == content(mined, "weak_labels")
     assert content(lake, "training_sets") == content(mined, "training_sets")
@@ -158,8 +158,8 @@ def test_a_run_killed_between_stages_goes_on_where_it_stopped(
 
 def test_resume_runs_a_stage_again_once_its_input_has_changed(mined: Lakehouse, sample: Path) -> None:
     settings = settings_of(mined, sample)
-    run_stage(STAGES["evidence"], mined, settings, WEEK)
-    resumed = {m.stage: skipped for m, skipped in run_pipeline(mined, settings, WEEK, resume=True)}
+    run_stage(STAGES["evidence"], mined, settings, DAYS)
+    resumed = {m.stage: skipped for m, skipped in run_pipeline(mined, settings, DAYS, resume=True)}
     assert resumed == {
         "ingest": True,
         "detect": True,
@@ -176,18 +176,18 @@ def test_resume_runs_a_stage_again_once_its_input_has_changed(mined: Lakehouse, 
 def test_an_empty_day_clears_its_partition(spark: SparkSession, sample: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
-    for day in WEEK[:2]:
+    for day in DAYS[:2]:
         (logs / f"{day}.jsonl").write_bytes((sample / "logs" / f"{day}.jsonl").read_bytes())
     lake = Lakehouse(spark, str(tmp_path / "lake"))
     settings = settings_of(lake, sample).model_copy(update={"source": Source(path=str(logs / "{date}.jsonl"))})
-    for _ in run_pipeline(lake, settings, WEEK[:2], MINING):
+    for _ in run_pipeline(lake, settings, DAYS[:2], MINING):
         pass
-    (logs / f"{WEEK[1]}.jsonl").write_text("", encoding="utf-8")
-    for _ in run_pipeline(lake, settings, WEEK[1:2], MINING):
+    (logs / f"{DAYS[1]}.jsonl").write_text("", encoding="utf-8")
+    for _ in run_pipeline(lake, settings, DAYS[1:2], MINING):
         pass
     for name in ("turns", "rephrase_pairs", "turn_outcomes", "evidence"):
         days = set(DeltaTable(f"{lake.root}/{name}").to_pandas()["turn_date"])
-        assert days == {WEEK[0]}, name
+        assert days == {DAYS[0]}, name
 
 
 def test_a_day_ingested_before_its_sessions_ended_is_made_again(spark: SparkSession, tmp_path: Path) -> None:
