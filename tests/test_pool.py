@@ -25,10 +25,10 @@ from selflearn.graph import (
     own_beliefs,
     pool_evidence,
 )
-from selflearn.graph.candidates import LEAST, OTHER_PRIOR, SOURCES
+from selflearn.graph.candidates import LEAST, OTHER_PRIOR
 from selflearn.graph.people import person, sketch
 from selflearn.graph.pool import _COINCIDENCE, _MOST_CERTAIN_PAIR
-from selflearn.graph.weights import MIN_ANCHORS
+from selflearn.graph.weights import MIN_ANCHORS, SOURCES
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph as Settings

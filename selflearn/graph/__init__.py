@@ -1,9 +1,10 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
 from selflearn.graph.evidence import cap_users, evidence
-from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
+from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes, outcome_candidates
+from selflearn.graph.messages import links
 from selflearn.graph.pool import own_beliefs, pool_evidence
-from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
+from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights
 from selflearn.graph.window import Window, goal_prior, sum_window, window_days
 
 __all__ = [
@@ -13,10 +14,13 @@ __all__ = [
     "anchor_candidates",
     "cap_users",
     "evidence",
+    "fit_to_outcomes",
     "fit_weights",
     "goal_prior",
     "graph_edges",
     "graph_nodes",
+    "links",
+    "outcome_candidates",
     "own_beliefs",
     "pool_evidence",
     "sum_window",

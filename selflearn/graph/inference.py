@@ -11,10 +11,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import SOURCES
+from selflearn.graph.columns import read_candidates
 from selflearn.graph.people import n_people
-from selflearn.graph.pool import read_candidates
-from selflearn.graph.weights import MAX_ANCHORS, PoolWeights
+from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window
 from selflearn.lakehouse import tables
 
@@ -39,6 +38,18 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
         "is_right", F.col("goal") == F.col("launch_goal")
     )
     return rows.select("utterance_id", *SOURCES, "is_right", "goal").toPandas().sort_values(["utterance_id", "goal"])
+
+
+def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
+    """Evidence for the goals of utterances that have outcomes; of at most `MAX_ANCHORS`, by their id."""
+    seen = F.exists("goals", lambda goal: goal["outcome_evidence"] != 0)
+    some = pooled.select("utterance_id", "goals").where(seen).orderBy("utterance_id").limit(MAX_ANCHORS)
+    rows = some.select("utterance_id", F.inline("goals"))
+    return (
+        rows.select("utterance_id", *SOURCES, "before_evidence", "goal")
+        .toPandas()
+        .sort_values(["utterance_id", "goal"])
+    )
 
 
 def graph_nodes(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:

@@ -81,10 +81,11 @@ def _reason() -> Column:
     said = F.concat(F.lit("; said by "), people(F.col("n_users")), failed)
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
-        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f",
+        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f, variants %+.1f",
         F.col("nlu_evidence"),
         F.col("outcome_evidence"),
         F.col("pair_evidence"),
+        F.col("variant_evidence"),
     )
     behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))
     return F.concat(reading, said, paired, behind, strongest)

@@ -182,6 +182,23 @@ EVIDENCE = Table(
     checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair')"},
 )
 
+GOAL_VARIANTS = Table(
+    "goal_variants",
+    columns(
+        required("as_of", DATE),
+        required("left_locale", STRING),
+        required("right_locale", STRING),
+        required("left_utterance", STRING),
+        required("right_utterance", STRING),
+        required("kind", STRING),
+        required("cosine", DOUBLE),
+        required("p_same_goal", DOUBLE),
+    ),
+    key=("as_of", "left_utterance", "right_utterance"),
+    partition=("as_of",),
+    checks={"is_listed_once": "left_utterance < right_utterance", **probability("p_same_goal")},
+)
+
 GRAPH_NODES = Table(
     "graph_nodes",
     columns(
@@ -196,6 +213,7 @@ GRAPH_NODES = Table(
         required("nlu_evidence", DOUBLE),
         required("outcome_evidence", DOUBLE),
         required("pair_evidence", DOUBLE),
+        required("variant_evidence", DOUBLE),
         required("prior_evidence", DOUBLE),
         required("p_nlu", DOUBLE),
         required("n_turns", DOUBLE),
@@ -330,6 +348,7 @@ ALL_TABLES = (
     REPHRASE_PAIRS,
     TURN_OUTCOMES,
     EVIDENCE,
+    GOAL_VARIANTS,
     GRAPH_NODES,
     GRAPH_EDGES,
     WEAK_LABELS,

@@ -9,17 +9,22 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph import (
+    FittedWeights,
+    PoolWeights,
     anchor_candidates,
+    fit_to_outcomes,
     fit_weights,
     goal_prior,
     graph_edges,
     graph_nodes,
+    links,
+    outcome_candidates,
     own_beliefs,
     pool_evidence,
     sum_window,
     window_days,
 )
-from selflearn.graph.weights import MIN_ANCHORS, PoolWeights
+from selflearn.graph.weights import MIN_ANCHORS
 from selflearn.labels import weak_labels, with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
@@ -34,10 +39,11 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     window = sum_window(lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings)), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
     edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
-    prior = goal_prior(window)
+    prior, weights = goal_prior(window), PoolWeights()
     with landing(lake, context.label.run_id) as land:
-        beliefs = land(own_beliefs(window.utterances, settings, PoolWeights(), prior))
-        pooled = land(pool_evidence(beliefs, edges, settings, prior))
+        beliefs = land(own_beliefs(window.utterances, settings, weights, prior))
+        linked = links(edges, _variants(context, as_of))
+        pooled = land(pool_evidence(beliefs, linked, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
         context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
     return [as_of]
@@ -75,19 +81,34 @@ LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
 
+def _variants(context: StageContext, as_of: date) -> DataFrame | None:
+    """Goal variants as of the day, where the lake has such a table."""
+    if not context.lake.exists(tables.GOAL_VARIANTS):
+        return None
+    return context.lake.read(tables.GOAL_VARIANTS, as_of=[as_of])
+
+
 def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
-    """Weights fitted on the launch set; the defaults where there is none, or too little of it in the traffic."""
-    weights = PoolWeights()
+    """Weights fitted on the outcomes of the traffic, the defaults where there are too few.
+
+    What the launch set would make of them is noted beside them.
+    """
+    default = PoolWeights()
+    fits = {"pool": fit_to_outcomes(outcome_candidates(pooled), default)}
     launch = _launch(context)
     if launch is not None:
-        fitted = fit_weights(anchor_candidates(pooled, launch), weights)
-        weights = fitted.weights
-        context.metrics["pool_anchors"] = float(fitted.n_anchors)
-        if fitted.n_anchors >= MIN_ANCHORS:
-            context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
-            context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
-    context.metrics.update({f"pool_weight_{source}": weight for source, weight in vars(weights).items()})
-    return weights
+        fits["launch_pool"] = fit_weights(anchor_candidates(pooled, launch), default)
+    for name, fitted in fits.items():
+        _note_fit(context, name, fitted)
+    return fits["pool"].weights
+
+
+def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:
+    context.metrics[f"{name}_anchors"] = float(fitted.n_anchors)
+    context.metrics.update({f"{name}_weight_{source}": weight for source, weight in vars(fitted.weights).items()})
+    if fitted.n_anchors >= MIN_ANCHORS:
+        for measure in ("log_likelihood_default", "log_likelihood_fitted", "calibration_error"):
+            context.metrics[f"{name}_{measure}"] = getattr(fitted, measure)
 
 
 def _launch(context: StageContext) -> DataFrame | None:
