@@ -1,7 +1,13 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
 from selflearn.graph.evidence import cap_users, evidence
-from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes, outcome_candidates
+from selflearn.graph.inference import (
+    ambiguous_utterances,
+    anchor_candidates,
+    graph_edges,
+    graph_nodes,
+    outcome_candidates,
+)
 from selflearn.graph.messages import links
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights
@@ -11,6 +17,7 @@ __all__ = [
     "FittedWeights",
     "PoolWeights",
     "Window",
+    "ambiguous_utterances",
     "anchor_candidates",
     "cap_users",
     "evidence",

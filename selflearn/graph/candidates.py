@@ -18,6 +18,8 @@ LINKS = ("after", "before", "variant")
 LEAST = 1e-4
 """No goal has less probability or share than this: what is rarer cannot be told from never."""
 OTHER_PRIOR = 0.02
+SILENCE = 1e-9
+"""What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR = range(len(SOURCES))
 _AFTER, _BEFORE, _BY_VARIANT = range(len(LINKS))
 
@@ -168,8 +170,14 @@ def without(heard: Heard, n_links: Floats, sent: Heard, n_sent: Floats) -> tuple
     gain = heard.gain.copy()
     is_heard = np.isin(of_sent, of_heard)
     gain[order[np.searchsorted(of_heard[order], of_sent[is_heard])]] -= sent.gain[is_heard]
-    rest = Heard(heard.offsets, heard.goal, np.maximum(gain, 0.0), heard.n_users_behind)
-    return rest, np.maximum(n_links - n_sent, 0.0)
+    is_left = gain.sum(axis=1) > SILENCE
+    kept = Heard(
+        np.searchsorted(row[: len(heard.goal)][is_left], np.arange(len(n_links) + 1)).astype(np.int64),
+        heard.goal.filter(pa.array(is_left)),
+        np.maximum(gain[is_left], 0.0),
+        heard.n_users_behind[is_left],
+    )
+    return kept, np.maximum(n_links - n_sent, 0.0)
 
 
 def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Strings) -> Floats:

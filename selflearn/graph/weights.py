@@ -79,8 +79,8 @@ def fit_to_outcomes(candidates: pd.DataFrame, default: PoolWeights | None = None
     outcomes stays at its default. A ridge worth `_RIDGE` utterances keeps the weights close to the defaults.
     """
     default = default or PoolWeights()
-    has_outcome = candidates.groupby("utterance_id")["outcome_evidence"].transform(lambda of: of.ne(0).any())
-    rows = candidates[has_outcome].sort_values("utterance_id", kind="stable")
+    has_outcome = candidates.loc[candidates["outcome_evidence"] != 0, "utterance_id"]
+    rows = candidates[candidates["utterance_id"].isin(has_outcome)].sort_values("utterance_id", kind="stable")
     hidden = rows.assign(outcome_evidence=0.0, pair_evidence=rows["before_evidence"])
     return _fit(_anchors(hidden, rows["outcome_evidence"].to_numpy(dtype=float)), default, held=("outcome", "prior"))
 
@@ -94,8 +94,8 @@ def fit_weights(candidates: pd.DataFrame, default: PoolWeights | None = None) ->
     them (a ridge worth `_RIDGE` anchors). Weights are not negative.
     """
     default = default or PoolWeights()
-    has_right = candidates.groupby("utterance_id")["is_right"].transform("any")
-    rows = candidates[has_right].sort_values("utterance_id", kind="stable")
+    has_right = candidates.loc[candidates["is_right"], "utterance_id"]
+    rows = candidates[candidates["utterance_id"].isin(has_right)].sort_values("utterance_id", kind="stable")
     anchors = _anchors(rows, np.where(rows["is_right"].to_numpy(dtype=bool), 0.0, -np.inf))
     anchors.evidence[anchors.of_candidate % 2 == 1, SOURCES.index("nlu_evidence")] = 0.0
     return _fit(anchors, default, held=())

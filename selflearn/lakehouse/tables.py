@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql.types import ArrayType, MapType
 
 from selflearn.lakehouse.schema import (
+    BELIEVED_GOAL,
     BOOLEAN,
     DATE,
     DOUBLE,
@@ -243,6 +244,21 @@ GRAPH_EDGES = Table(
     checks=probability("p_rephrase"),
 )
 
+AMBIGUOUS_UTTERANCES = Table(
+    "ambiguous_utterances",
+    columns(
+        required("as_of", DATE),
+        required("locale", STRING),
+        required("utterance_id", STRING),
+        required("context", STRING),
+        required("text", STRING),
+        required("goals", ArrayType(BELIEVED_GOAL)),
+        required("n_users", LONG),
+    ),
+    key=("as_of", "utterance_id"),
+    partition=("as_of",),
+)
+
 WEAK_LABELS = Table(
     "weak_labels",
     columns(
@@ -348,9 +364,9 @@ ALL_TABLES = (
     REPHRASE_PAIRS,
     TURN_OUTCOMES,
     EVIDENCE,
-    GOAL_VARIANTS,
     GRAPH_NODES,
     GRAPH_EDGES,
+    AMBIGUOUS_UTTERANCES,
     WEAK_LABELS,
     TRAINING_SETS,
     RELEASES,

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from selflearn.graph import (
     FittedWeights,
     PoolWeights,
+    ambiguous_utterances,
     anchor_candidates,
     fit_to_outcomes,
     fit_weights,
@@ -34,7 +35,7 @@ from selflearn.turns import read_launch_set
 
 
 def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
-    """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
+    """Evidence of the window that ends with the last day to `graph_nodes`, `graph_edges`, `ambiguous_utterances`."""
     lake, settings, as_of = context.lake, context.settings.graph, max(days)
     window = sum_window(lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings)), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
@@ -46,6 +47,8 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         pooled = land(pool_evidence(beliefs, linked, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
         context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
+        unclear = ambiguous_utterances(pooled, weights, as_of)
+        context.replace(tables.AMBIGUOUS_UTTERANCES, unclear, as_of=[as_of])
     return [as_of]
 
 
@@ -76,7 +79,12 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.GRAPH_EDGES, tables.GRAPH_NODES))
+GRAPH = Stage(
+    "graph",
+    run_graph,
+    (tables.EVIDENCE,),
+    (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
+)
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
