@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo doctor test test-quick lint format types lock bench-scale bench-dstc2 bench-star \
-	bench-detection bench-peer bench-languages clean
+	bench-detection bench-peer bench-languages bench-pool clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-peer: $(VENV)/.all ## Measure our EM beside Splink's, on the same pairs
 
 bench-languages: setup ## Measure quality in ten simulated languages
 	$(PYTHON_IN_VENV) benchmarks/languages.py --out build/benchmarks/languages
+
+bench-pool: setup ## Measure what each source of the goal posterior is worth: make bench-pool TRAIN=folder
+	$(PYTHON_IN_VENV) benchmarks/pool.py $(if $(TRAIN),--dstc2 "$(TRAIN)") --out build/benchmarks/pool
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,7 @@ from selflearn.graph import (
     Window,
     ambiguous_utterances,
     anchor_candidates,
+    first_messages,
     goal_prior,
     graph_edges,
     graph_nodes,
@@ -79,7 +80,8 @@ def nodes_of(window: Window, variants: DataFrame | None = None) -> tuple[DataFra
     """Pooled evidence of a window, and the graph's nodes."""
     prior = goal_prior(window)
     beliefs = own_beliefs(window.utterances, SETTINGS, WEIGHTS, prior)
-    pooled = pool_evidence(beliefs, links(graph_edges(window, AS_OF), variants), SETTINGS, WEIGHTS, prior)
+    messages = first_messages(links(graph_edges(window, AS_OF), variants), beliefs)
+    pooled = pool_evidence(beliefs, messages, SETTINGS, WEIGHTS, prior)
     return pooled, graph_nodes(pooled, WEIGHTS, AS_OF)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from selflearn.graph import PoolWeights, fit_to_outcomes, fit_weights
+from selflearn.graph import PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
 from selflearn.graph.weights import MIN_ANCHORS, SOURCES
 
 
@@ -52,6 +52,13 @@ def test_fitted_weights_are_likelier_and_never_negative() -> None:
     assert fitted.weights.pair == 0
     assert fitted.weights.outcome > default.outcome
     assert fit_weights(rows.sort_values("outcome_evidence"), default).weights == fitted.weights
+
+
+def test_the_launch_set_tells_weights_that_fit_from_others() -> None:
+    rows = anchors(1_000)
+    fitted = fit_weights(rows)
+    assert launch_calibration_error(rows, fitted.weights) == pytest.approx(fitted.calibration_error)
+    assert launch_calibration_error(rows, PoolWeights(nlu=5.0, variant=3.0)) > fitted.calibration_error + 0.1
 
 
 def test_a_few_anchors_move_the_weights_less_and_too_few_not_at_all() -> None:

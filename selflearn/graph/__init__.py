@@ -8,9 +8,9 @@ from selflearn.graph.inference import (
     graph_nodes,
     outcome_candidates,
 )
-from selflearn.graph.messages import links
+from selflearn.graph.messages import first_messages, links
 from selflearn.graph.pool import own_beliefs, pool_evidence
-from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights
+from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
 from selflearn.graph.window import Window, goal_prior, sum_window, window_days
 
 __all__ = [
@@ -21,11 +21,13 @@ __all__ = [
     "anchor_candidates",
     "cap_users",
     "evidence",
+    "first_messages",
     "fit_to_outcomes",
     "fit_weights",
     "goal_prior",
     "graph_edges",
     "graph_nodes",
+    "launch_calibration_error",
     "links",
     "outcome_candidates",
     "own_beliefs",

@@ -69,7 +69,7 @@ def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
 def first_messages(linked: DataFrame, beliefs: DataFrame) -> DataFrame:
     """What each utterance says by itself to those it is linked to."""
     sender = beliefs.select(F.col("utterance_id").alias("from_id"), "goals")
-    return _said(linked.join(sender, "from_id")).repartition("to_id")
+    return _said(linked.join(sender, "from_id"))
 
 
 def heard(messages: DataFrame) -> DataFrame:
@@ -88,6 +88,8 @@ def heard(messages: DataFrame) -> DataFrame:
             *(["users"] if is_told else []),
             F.inline("said"),
         )
+        # One shuffle for both sums.
+        .repartition("to_id")
         .groupBy("to_id", "goal")
         .agg(
             *(F.sum(name).alias(name) for name in ("n_pairs", *(f"expected_{link}" for link in LINKS), *LINKS)),
@@ -119,7 +121,7 @@ def replies(messages: DataFrame, beliefs: DataFrame, settings: Graph, weights: P
 
     knows = beliefs.select(F.col("utterance_id").alias("to_id"), "locale", "users", "goals")
     asked = messages.drop("goals").join(heard(messages), "to_id").join(knows, "to_id")
-    return _said(by_batch(asked, reply, _REPLIES)).repartition("to_id")
+    return _said(by_batch(asked, reply, _REPLIES))
 
 
 def belief(candidates: Candidates, weights: PoolWeights) -> dict[str, np.ndarray]:

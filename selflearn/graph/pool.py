@@ -26,7 +26,7 @@ from selflearn.graph.columns import (
     read_candidates,
     rows,
 )
-from selflearn.graph.messages import BELIEF, belief, first_messages, heard, n_heard, read_heard, replies
+from selflearn.graph.messages import BELIEF, belief, heard, n_heard, read_heard, replies
 from selflearn.graph.people import count_people
 from selflearn.graph.weights import PoolWeights
 from selflearn.ragged import Floats, places
@@ -69,12 +69,12 @@ def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, pr
 
 
 def pool_evidence(
-    beliefs: DataFrame, linked: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior
+    beliefs: DataFrame, messages: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior
 ) -> DataFrame:
     """Evidence of every source for every candidate goal of every utterance, two rounds of messages included.
 
-    `linked` are the `links`; returns columns of `POOLED`. `n_users_behind` counts the people who said the utterance,
-    or one linked to it that without it most probably means the goal.
+    `messages` are the `first_messages`; returns columns of `POOLED`. `n_users_behind` counts the people who said the
+    utterance, or one linked to it that without it most probably means the goal.
     """
 
     def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -86,8 +86,7 @@ def pool_evidence(
         goals = candidate_lists(found, before_evidence=found.before_evidence, n_users_behind=n_behind.astype(np.int64))
         return {"goals": goals, "n_users": pa.array(n_users)}
 
-    first = first_messages(linked, beliefs)
-    told = heard(replies(first, beliefs, settings, weights, prior)).withColumnRenamed("to_id", "utterance_id")
+    told = heard(replies(messages, beliefs, settings, weights, prior)).withColumnRenamed("to_id", "utterance_id")
     gains = ", ".join(f"{link}: double" for link in LINKS)
     silence = F.array().cast(f"array<struct<goal: string, {gains}, users: array<bigint>>>")
     counts = {name: F.coalesce(name, F.lit(0.0)) for name in ("n_pairs", *(f"expected_{link}" for link in LINKS))}

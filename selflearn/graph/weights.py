@@ -93,12 +93,22 @@ def fit_weights(candidates: pd.DataFrame, default: PoolWeights | None = None) ->
     its id) hides its NLU evidence, and the weights stay close to the defaults unless many anchors speak against
     them (a ridge worth `_RIDGE` anchors). Weights are not negative.
     """
-    default = default or PoolWeights()
+    return _fit(_launch_anchors(candidates), default or PoolWeights(), held=())
+
+
+def launch_calibration_error(candidates: pd.DataFrame, weights: PoolWeights) -> float:
+    """How far probabilities by the given weights lie from the share that is right; `candidates` as in `fit_weights`."""
+    anchors = _launch_anchors(candidates)
+    n_anchors = len(anchors.offsets) - 1
+    return _calibration_error(np.asarray(weights.as_tuple()), anchors) if n_anchors >= MIN_ANCHORS else float("nan")
+
+
+def _launch_anchors(candidates: pd.DataFrame) -> _Anchors:
     has_right = candidates.loc[candidates["is_right"], "utterance_id"]
     rows = candidates[candidates["utterance_id"].isin(has_right)].sort_values("utterance_id", kind="stable")
     anchors = _anchors(rows, np.where(rows["is_right"].to_numpy(dtype=bool), 0.0, -np.inf))
     anchors.evidence[anchors.of_candidate % 2 == 1, SOURCES.index("nlu_evidence")] = 0.0
-    return _fit(anchors, default, held=())
+    return anchors
 
 
 def _fit(anchors: _Anchors, default: PoolWeights, held: tuple[str, ...]) -> FittedWeights:

@@ -13,11 +13,13 @@ from selflearn.graph import (
     PoolWeights,
     ambiguous_utterances,
     anchor_candidates,
+    first_messages,
     fit_to_outcomes,
     fit_weights,
     goal_prior,
     graph_edges,
     graph_nodes,
+    launch_calibration_error,
     links,
     outcome_candidates,
     own_beliefs,
@@ -43,8 +45,8 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     prior, weights = goal_prior(window), PoolWeights()
     with landing(lake, context.label.run_id) as land:
         beliefs = land(own_beliefs(window.utterances, settings, weights, prior))
-        linked = links(edges, _variants(context, as_of))
-        pooled = land(pool_evidence(beliefs, linked, settings, weights, prior))
+        messages = land(first_messages(links(edges, _variants(context, as_of)), beliefs))
+        pooled = land(pool_evidence(beliefs, messages, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
         context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
         unclear = ambiguous_utterances(pooled, weights, as_of)
@@ -99,16 +101,21 @@ def _variants(context: StageContext, as_of: date) -> DataFrame | None:
 def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
     """Weights fitted on the outcomes of the traffic, the defaults where there are too few.
 
-    What the launch set would make of them is noted beside them.
+    What the launch set would make of them is noted beside them, and how well either truth calibrates those in use.
     """
     default = PoolWeights()
-    fits = {"pool": fit_to_outcomes(outcome_candidates(pooled), default)}
+    fitted = fit_to_outcomes(outcome_candidates(pooled), default)
+    _note_fit(context, "pool", fitted)
     launch = _launch(context)
     if launch is not None:
-        fits["launch_pool"] = fit_weights(anchor_candidates(pooled, launch), default)
-    for name, fitted in fits.items():
-        _note_fit(context, name, fitted)
-    return fits["pool"].weights
+        anchors = anchor_candidates(pooled, launch)
+        by_launch = fit_weights(anchors, default)
+        _note_fit(context, "launch_pool", by_launch)
+        if by_launch.n_anchors >= MIN_ANCHORS:
+            error = launch_calibration_error(anchors, fitted.weights)
+            context.metrics["pool_calibration_error_launch"] = error
+            context.metrics["pool_calibration_drift"] = error - fitted.calibration_error
+    return fitted.weights
 
 
 def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:
