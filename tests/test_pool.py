@@ -68,12 +68,13 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
 
 
 def as_variants(spark: SparkSession, graphs: dict[str, Graph]) -> DataFrame:
-    rows = [
-        (*(f"{locale}|{end}" for end in ends), p)
-        for locale, graph in graphs.items()
-        for ends, p in graph.variants.items()
-    ]
-    return spark.createDataFrame(rows, "left_utterance string, right_utterance string, p_same_goal double")
+    """The graphs' variants; whatever else is there are exact ones, which tell nothing new."""
+    rows = []
+    for locale, graph in graphs.items():
+        for ends in combinations(sorted(graph.utterances), 2):
+            kind = "semantic" if ends in graph.variants else "exact"
+            rows.append((kind, *(f"{locale}|{end}" for end in ends), graph.variants.get(ends, 0.99)))
+    return spark.createDataFrame(rows, "kind string, left_utterance string, right_utterance string, p_same_goal double")
 
 
 def nodes_of(window: Window, variants: DataFrame | None = None) -> tuple[DataFrame, DataFrame]:

@@ -39,7 +39,8 @@ _REPLIES = {
 def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
     """`from_id, to_id`, both ways, and for each of `LINKS` the number `n_` of such links and their probability `p_`.
 
-    `edges` has columns of `tables.GRAPH_EDGES`; `variants` has `left_utterance, right_utterance, p_same_goal`.
+    `edges` has columns of `tables.GRAPH_EDGES`; `variants` has `kind, left_utterance, right_utterance, p_same_goal`.
+    Exact variants are left out: they are linked because both were read alike, which each end knows by itself.
     """
     source, target = F.col("source_utterance"), F.col("target_utterance")
     ways = [
@@ -47,7 +48,7 @@ def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
         _way(edges, source, target, "before", F.col("n_pairs"), F.col("p_rephrase")),
     ]
     if variants is not None:
-        likely = variants.where(F.col("p_same_goal") >= _LEAST_SAME_GOAL)
+        likely = variants.where((F.col("kind") == "semantic") & (F.col("p_same_goal") >= _LEAST_SAME_GOAL))
         left, right = F.col("left_utterance"), F.col("right_utterance")
         same = F.lit(1.0), F.col("p_same_goal")
         ways += [_way(likely, left, right, "variant", *same), _way(likely, right, left, "variant", *same)]

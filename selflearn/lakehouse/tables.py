@@ -192,12 +192,16 @@ GOAL_VARIANTS = Table(
         required("left_utterance", STRING),
         required("right_utterance", STRING),
         required("kind", STRING),
-        required("cosine", DOUBLE),
+        optional("cosine", DOUBLE),
         required("p_same_goal", DOUBLE),
     ),
     key=("as_of", "left_utterance", "right_utterance"),
     partition=("as_of",),
-    checks={"is_listed_once": "left_utterance < right_utterance", **probability("p_same_goal")},
+    checks={
+        **probability("p_same_goal"),
+        "kind_is_known": "kind IN ('exact', 'semantic')",
+        "ends_are_in_order": "left_utterance < right_utterance",
+    },
 )
 
 GRAPH_NODES = Table(

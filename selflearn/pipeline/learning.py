@@ -111,7 +111,7 @@ def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
         anchors = anchor_candidates(pooled, launch)
         by_launch = fit_weights(anchors, default)
         _note_fit(context, "launch_pool", by_launch)
-        if by_launch.n_anchors >= MIN_ANCHORS:
+        if min(by_launch.n_anchors, fitted.n_anchors) >= MIN_ANCHORS:
             error = launch_calibration_error(anchors, fitted.weights)
             context.metrics["pool_calibration_error_launch"] = error
             context.metrics["pool_calibration_drift"] = error - fitted.calibration_error
