@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from selflearn.graph import PoolWeights
-from selflearn.graph.candidates import LEAST, OTHER_PRIOR, SILENCE
-from selflearn.graph.messages import _COINCIDENCE, _LEAST_SAME_GOAL, _MOST_CERTAIN_LINK
+from selflearn.graph.candidates import COINCIDENCE, LEAST, OTHER_PRIOR, SILENCE
+from selflearn.graph.messages import _LEAST_SAME_GOAL, _MOST_CERTAIN_LINK
 from selflearn.graph.weights import SOURCES
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph as Settings
@@ -59,7 +59,7 @@ def plain(graph: Graph) -> Candidates:
         gains: Said = {}
         for (_, goal), row in known.items():
             if goal != OTHER_GOAL and row["posterior"] > LEAST:
-                ratio = row["posterior"] / max(prior[goal], _COINCIDENCE)
+                ratio = row["posterior"] / max(prior[goal], COINCIDENCE)
                 gains[goal] = {kind: n * math.log1p(p / (1 - p) * ratio) for kind, (n, p) in links.items()}
         return gains
 
@@ -68,6 +68,9 @@ def plain(graph: Graph) -> Candidates:
         plain_messages(found, utterance, told, {of: linked[of, utterance] for of in told}, least)
         for (_, goal), row in found.items():
             row["prior_evidence"] = math.log(prior[goal])
+            if (utterance, goal) not in own[utterance]:
+                unread = own[utterance][utterance, OTHER_GOAL]["p_nlu"]
+                row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
         plain_posterior(found)
         return found
 

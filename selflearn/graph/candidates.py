@@ -18,6 +18,8 @@ LINKS = ("after", "before", "variant")
 LEAST = 1e-4
 """No goal has less probability or share than this: what is rarer cannot be told from never."""
 OTHER_PRIOR = 0.02
+COINCIDENCE = 0.05
+"""Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 SILENCE = 1e-9
 """What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR = range(len(SOURCES))
@@ -147,11 +149,15 @@ def with_messages(
     place, heard_place = np.searchsorted(key, own_key), np.searchsorted(key, heard_key)
     of_utterance, of_goal = np.divmod(key, max(1, len(goals)))
     p_nlu, evidence, before_evidence = np.zeros(len(key)), np.zeros((len(key), len(SOURCES))), np.zeros(len(key))
-    evidence[:, _NLU] = np.log(LEAST)
+    log_prior = _log_prior(prior, locale, of_utterance, goals[of_goal])
+    # What the NLU left open may be any goal that others name, as far as chance goes.
+    is_other = own.goal == OTHER_GOAL
+    unknown = np.bincount(own.utterance[is_other], weights=own.p_nlu[is_other], minlength=own.n_utterances)
+    evidence[:, _NLU] = np.log(np.maximum(unknown[of_utterance] * chance(log_prior), LEAST))
     p_nlu[place], evidence[place] = own.p_nlu, own.evidence
     evidence[heard_place, _PAIR], evidence[heard_place, _VARIANT] = pair[kept], variant[kept]
     before_evidence[heard_place] = before[kept]
-    evidence[:, _PRIOR] = _log_prior(prior, locale, of_utterance, goals[of_goal])
+    evidence[:, _PRIOR] = log_prior
     n_users_behind = np.full(len(key), np.nan)
     n_users_behind[heard_place] = heard.n_users_behind[kept]
     goal = goals[of_goal]
@@ -178,6 +184,11 @@ def without(heard: Heard, n_links: Floats, sent: Heard, n_sent: Floats) -> tuple
         heard.n_users_behind[is_left],
     )
     return kept, np.maximum(n_links - n_sent, 0.0)
+
+
+def chance(log_prior: Floats) -> Floats:
+    """Probability that an unrelated utterance means a goal."""
+    return np.maximum(np.exp(log_prior), COINCIDENCE)
 
 
 def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Strings) -> Floats:

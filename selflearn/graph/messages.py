@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import LEAST, LINKS, Candidates, Heard, Prior, with_messages, without
+from selflearn.graph.candidates import LEAST, LINKS, Candidates, Heard, Prior, chance, with_messages, without
 from selflearn.graph.columns import by_batch, fields, lists, numbers, offsets, read_candidates
 from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.lakehouse.tables import OTHER_GOAL
@@ -22,8 +22,6 @@ from selflearn.settings import Graph
 _MOST_CERTAIN_LINK = 0.99
 _LEAST_SAME_GOAL = 0.5
 """Utterances less likely to share a goal than not are no neighbours: there are many of them, and they say little."""
-_COINCIDENCE = 0.05
-"""Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 
 _ANSWERS = {"after": "before", "before": "after", "variant": "variant"}
 """The kind of link by which an answer is heard."""
@@ -128,8 +126,8 @@ def replies(messages: DataFrame, beliefs: DataFrame, settings: Graph, weights: P
 def belief(candidates: Candidates, weights: PoolWeights) -> dict[str, np.ndarray]:
     """Fields of `BELIEF` beside the goal."""
     posterior, rank = candidates.posterior(weights)
-    chance = np.maximum(np.exp(candidates.evidence[:, SOURCES.index("prior_evidence")]), _COINCIDENCE)
-    return {"posterior": posterior, "chance": chance, "is_top": (rank == 1) & (candidates.goal != OTHER_GOAL)}
+    by_chance = chance(candidates.evidence[:, SOURCES.index("prior_evidence")])
+    return {"posterior": posterior, "chance": by_chance, "is_top": (rank == 1) & (candidates.goal != OTHER_GOAL)}
 
 
 def read_heard(batch: pa.RecordBatch, column: str, n_users_behind: Floats | None = None) -> Heard:
