@@ -26,11 +26,13 @@ from selflearn.graph import (
     graph_edges,
     graph_nodes,
     links,
+    outcome_candidates,
     own_beliefs,
     pool_evidence,
 )
 from selflearn.graph.candidates import LEAST, LINKS, Heard, without
 from selflearn.graph.people import person, sketch
+from selflearn.graph.weights import SOURCES
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.ragged import offsets_of
@@ -230,6 +232,7 @@ def test_utterances_of_several_goals_are_listed(spark: SparkSession) -> None:
     of_either, of_unknown = {"g": 0.45, "h": 0.45, "rare": 0.01}, {"g": 0.001}
     read = {"either": of_either, "sure": {"g": 0.9}, "sure too": {"h": 0.9}, "unknown": of_unknown}
     readings = {(name, goal): (p, 0.0, 0.0) for name, goals in read.items() for goal, p in goals.items()}
+    readings["sure", "g"] = (0.9, 1.0, -1.0)
     pooled, nodes = nodes_of(as_window(spark, {"en": Graph(dict.fromkeys(read, 1.0), readings)}))
     rows = ambiguous_utterances(pooled, WEIGHTS, AS_OF)
     assert rows.columns == tables.AMBIGUOUS_UTTERANCES.schema.fieldNames()
@@ -237,6 +240,10 @@ def test_utterances_of_several_goals_are_listed(spark: SparkSession) -> None:
     assert (row["text"], row["n_users"]) == ("either", 1)
     believed = {of["goal"]: of["posterior"] for of in nodes.where("text = 'either'").collect()}
     assert [(of["goal"], of["posterior"]) for of in row["goals"]] == [(goal, believed[goal]) for goal in ("g", "h")]
+    seen = outcome_candidates(pooled)
+    assert set(seen["utterance_id"]) == {"en|sure"}
+    assert {*SOURCES, "before_evidence"} < set(seen.columns)
+    assert seen.set_index("goal")["outcome_evidence"].to_dict() == {"g": 1.0, OTHER_GOAL: 0.0}
 
 
 def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
