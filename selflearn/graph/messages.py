@@ -67,7 +67,9 @@ def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
 
 def first_messages(linked: DataFrame, beliefs: DataFrame) -> DataFrame:
     """What each utterance says by itself to those it is linked to."""
-    sender = beliefs.select(F.col("utterance_id").alias("from_id"), "goals")
+    names = ("goal", "posterior", "chance", "is_top")
+    believed = F.transform("goals", lambda goal: F.struct(*(goal[name].alias(name) for name in names)))
+    sender = beliefs.select(F.col("utterance_id").alias("from_id"), believed.alias("goals"))
     return _said(linked.join(sender, "from_id"))
 
 
