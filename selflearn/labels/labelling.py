@@ -18,7 +18,8 @@ def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
     """Columns of `tables.WEAK_LABELS`: the most probable goal of each utterance, where it may be trusted.
 
     A label is emitted where its posterior reaches the threshold and at least `min_users` people stand behind it.
-    It is new where the deployed NLU read something else, or was less than even sure; else it confirms.
+    It is new where the deployed NLU read something else, or was less than even sure; else it confirms. `p_correct` is
+    the posterior: the weights behind it were fitted to foretell outcomes that it was not shown.
     `p_correct_lb` is the one-sided 95 % Wilson bound of the posterior at that many independent people.
     """
     read = _deployed_reading(nodes)
