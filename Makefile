@@ -92,11 +92,15 @@ bench-neighbours: $(VENV)/.all $(VENV)/.provisioned ## Measure recall and speed 
 bench-encoder: $(VENV)/.all ## Measure encoders on people's sentences: make bench-encoder DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-encoder DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/encoder.py --data "$(DATA)" --out build/benchmarks/encoder
+
 bench-chain: $(VENV)/.core ## Measure components and chain of ten million links
 	$(PYTHON_IN_VENV) benchmarks/chain.py --out build/benchmarks/chain
 
 bench-rewrites: setup ## Measure wins and losses of rewrites on a simulated month
 	$(PYTHON_IN_VENV) benchmarks/rewrites.py --out build/benchmarks/rewrites
+
+bench-pool: setup ## Measure what each source of the goal posterior is worth: make bench-pool TRAIN=folder
+	$(PYTHON_IN_VENV) benchmarks/pool.py $(if $(TRAIN),--dstc2 "$(TRAIN)") --out build/benchmarks/pool
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -119,6 +119,7 @@ def node(utterance: str, goal_: str, posterior: float, **fields: Any) -> Row:
         "nlu_evidence": -1.0,
         "outcome_evidence": 2.0,
         "pair_evidence": 0.5,
+        "variant_evidence": 1.5,
         "prior_evidence": -3.0,
         "p_nlu": 0.9,
         "n_turns": 8.0,
@@ -184,6 +185,7 @@ def test_labels_say_what_is_new_and_who_stands_behind_it(spark: SparkSession) ->
     assert "rephrases" not in reasons["confirmed"]
     assert "no reading" in reasons["unread"]
     assert "outcomes +2.0" in reasons["unread"]
+    assert "variants +1.5" in reasons["unread"]
 
 
 def test_labels_equal_the_plain_rule(spark: SparkSession) -> None:

@@ -72,7 +72,11 @@ def content(lake: Lakehouse, table: Table | str) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
-        return value.tolist()
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, float):
         # Sums of floats differ in their last digits with the order of the rows.
         return float(f"{value:.9g}")

@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
 from datetime import date
+from itertools import combinations
 from random import Random
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from plain_pool import SETTINGS, WEIGHTS, Candidates, Graph, plain
 from selflearn.graph import (
-    PoolWeights,
     Window,
+    ambiguous_utterances,
     anchor_candidates,
-    fit_weights,
+    first_messages,
     goal_prior,
     graph_edges,
     graph_nodes,
+    links,
+    outcome_candidates,
     own_beliefs,
     pool_evidence,
 )
-from selflearn.graph.candidates import LEAST, OTHER_PRIOR, SOURCES
+from selflearn.graph.candidates import LEAST, LINKS, Heard, without
 from selflearn.graph.people import person, sketch
-from selflearn.graph.pool import _COINCIDENCE, _MOST_CERTAIN_PAIR
-from selflearn.graph.weights import MIN_ANCHORS
+from selflearn.graph.weights import SOURCES
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.settings import Graph as Settings
+from selflearn.ragged import offsets_of
 
-SETTINGS = Settings(max_candidate_goals=3)
-WEIGHTS = PoolWeights(nlu=0.8, outcome=0.6, pair=0.7, prior=0.3)
 AS_OF = date(2025, 1, 31)
-
-Candidates = dict[tuple[str, str], dict[str, float]]
-
-
-@dataclass
-class Graph:
-    """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum) and pairs (n, p)."""
-
-    utterances: dict[str, float]
-    readings: dict[tuple[str, str], tuple[float, float, float]]
-    pairs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-    users: dict[str, str] = field(default_factory=dict)
 
 
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
@@ -79,79 +69,29 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     return Window(read.withColumn("readings", F.coalesce("readings", F.array())), sketched(pairs), readings)
 
 
-def nodes_of(window: Window, settings: Settings = SETTINGS) -> tuple[DataFrame, DataFrame]:
+def as_variants(spark: SparkSession, graphs: dict[str, Graph]) -> DataFrame:
+    """The graphs' variants; whatever else is there are exact ones, which tell nothing new."""
+    rows = []
+    for locale, graph in graphs.items():
+        for ends in combinations(sorted(graph.utterances), 2):
+            kind = "semantic" if ends in graph.variants else "exact"
+            rows.append((kind, *(f"{locale}|{end}" for end in ends), graph.variants.get(ends, 0.99)))
+    return spark.createDataFrame(rows, "kind string, left_utterance string, right_utterance string, p_same_goal double")
+
+
+def nodes_of(window: Window, variants: DataFrame | None = None) -> tuple[DataFrame, DataFrame]:
     """Pooled evidence of a window, and the graph's nodes."""
     prior = goal_prior(window)
-    beliefs = own_beliefs(window.utterances, settings, WEIGHTS, prior)
-    pooled = pool_evidence(beliefs, graph_edges(window, AS_OF), settings, prior)
+    beliefs = own_beliefs(window.utterances, SETTINGS, WEIGHTS, prior)
+    messages = first_messages(links(graph_edges(window, AS_OF), variants), beliefs)
+    pooled = pool_evidence(beliefs, messages, SETTINGS, WEIGHTS, prior)
     return pooled, graph_nodes(pooled, WEIGHTS, AS_OF)
 
 
 def found_in(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, Candidates]:
     found: dict[str, Candidates] = defaultdict(dict)
-    for row in nodes_of(as_window(spark, graphs))[1].collect():
+    for row in nodes_of(as_window(spark, graphs), as_variants(spark, graphs))[1].collect():
         found[row["locale"]][row["utterance_id"].partition("|")[2], row["goal"]] = row.asDict()
-    return found
-
-
-def plain_posterior(candidates: Candidates) -> None:
-    """Softmax of the weighted evidence among each utterance's candidates, and their ranks."""
-    by_utterance = defaultdict(list)
-    for (utterance, goal), row in candidates.items():
-        score = sum(w * row[source] for w, source in zip(WEIGHTS.as_tuple(), SOURCES, strict=True))
-        by_utterance[utterance].append((-score, goal, row))
-    for scored in by_utterance.values():
-        total = sum(math.exp(-score) for score, _, _ in scored)
-        for rank, (score, _, row) in enumerate(sorted(scored, key=lambda item: item[:2]), start=1):
-            row |= {"posterior": math.exp(-score) / total, "rank": rank}
-
-
-def plain(graph: Graph) -> Candidates:
-    """The twin: own evidence, beliefs, one round of messages both ways, posterior."""
-    mass: dict[str, float] = defaultdict(float)
-    for (_, goal), (p_sum, _, _) in graph.readings.items():
-        mass[goal] += p_sum
-    prior = {g: max(m / sum(mass.values()) * (1 - OTHER_PRIOR), LEAST) for g, m in mass.items()}
-    prior[OTHER_GOAL] = OTHER_PRIOR
-
-    def candidate(goal: str, p_nlu: float, outcome: float) -> dict[str, float]:
-        known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu, LEAST)), "outcome_evidence": outcome}
-        return known | {"pair_evidence": 0.0, "prior_evidence": math.log(prior[goal])}
-
-    found: Candidates = {}
-    for utterance, n in graph.utterances.items():
-        known = sorted(
-            (-min(1.0, p_sum / n), goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
-            for (of, goal), (p_sum, times, outcome_sum) in graph.readings.items()
-            if of == utterance
-        )[: SETTINGS.max_candidate_goals - 1]
-        for p, goal, outcome in known:
-            found[utterance, goal] = candidate(goal, -p, outcome)
-        rest = 1 - sum(-p for p, _, _ in known)
-        found[utterance, OTHER_GOAL] = candidate(OTHER_GOAL, max(rest, LEAST), 0.0)
-    plain_posterior(found)
-
-    links = [(s, t, *row) for (s, t), row in graph.pairs.items()]
-    links += [(t, s, *row) for (s, t), row in graph.pairs.items()]
-    gains: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    n_pairs: dict[str, float] = defaultdict(float)
-    n_rephrases: dict[str, float] = defaultdict(float)
-    for to, sender, n, rephrase in links:
-        p = min(rephrase, _MOST_CERTAIN_PAIR)
-        n_pairs[to] += n
-        n_rephrases[to] += n * p
-        odds = p / (1 - p)
-        for (of, goal), row in found.items():
-            if of == sender and goal != OTHER_GOAL and row["posterior"] > LEAST:
-                gains[to][goal] += n * math.log1p(odds * row["posterior"] / max(prior[goal], _COINCIDENCE))
-    for utterance, gained in gains.items():
-        best = sorted(gained, key=lambda goal: (-gained[goal], goal))[: SETTINGS.max_candidate_goals]
-        for goal in best:
-            row = found.setdefault((utterance, goal), candidate(goal, 0.0, 0.0))
-            row["pair_evidence"] = gained[goal] / math.sqrt(max(1.0, n_rephrases[utterance]))
-    for (utterance, _), row in found.items():
-        row["n_pairs"] = n_pairs[utterance]
-    plain_posterior(found)
     return found
 
 
@@ -170,7 +110,8 @@ def random_graph(rng: Random) -> Graph:
         for target in utterances
         if source != target and rng.random() < 0.4
     }
-    return Graph(utterances, readings, pairs)
+    some = combinations(sorted(utterances), 2)
+    return Graph(utterances, readings, pairs, {ends: rng.uniform(0.2, 1) for ends in some if rng.random() < 0.4})
 
 
 def hand_made() -> dict[str, Graph]:
@@ -185,7 +126,23 @@ def hand_made() -> dict[str, Graph]:
     def failed(times: float) -> Graph:
         return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
 
+    step = {("u", "v"): (1.0, 0.9)}
+    others = dict.fromkeys("vwxyz", 1.0)
+    means = {(name, "right"): (0.9, 0.0, 0.0) for name in others}
+
+    def similar(p: float, n: int = 1) -> Graph:
+        near = dict(list(others.items())[:n])
+        read = {key: row for key, row in means.items() if key[0] in near}
+        return Graph({"u": 1.0} | near, unsure | read, variants=dict.fromkeys((("u", name) for name in near), p))
+
     return {
+        "variant": similar(0.9),
+        "less similar": similar(0.6),
+        "not similar": similar(0.4),
+        "five variants": similar(0.9, 5),
+        "heard once": Graph({"u": 1.0, "v": 1.0}, sure, variants={("u", "v"): 0.9}),
+        "one step": Graph({"u": 1.0, "v": 1.0, "w": 1.0}, unsure | means, step),
+        "two steps": Graph({"u": 1.0, "v": 1.0, "w": 1.0}, unsure | means, step, {("v", "w"): 0.9}),
         "alone": Graph(both, unsure | sure),
         "chance": linked(1e-12),
         "pair": linked(0.5),
@@ -238,6 +195,32 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, Candidates]) -> None:
     assert found["unread"]["u", "right"]["p_nlu"] == 0
 
 
+def test_what_a_variant_says(found: dict[str, Candidates]) -> None:
+    cases = ("alone", "not similar", "less similar", "variant", "five variants")
+    right = [found[case]["u", "right"]["posterior"] for case in cases]
+    assert right[0] < right[2] < right[3] < right[4]
+    # Utterances that more likely mean different things are no neighbours.
+    assert found["not similar"]["u", "right"]["variant_evidence"] == 0
+    one, five = (found[case]["u", "right"]["variant_evidence"] for case in ("variant", "five variants"))
+    assert one < five < 5 * one
+    # What the NLU could not read may well mean what its neighbour means, what it read otherwise not so easily.
+    unread = found["heard once"]["u", "right"]
+    assert unread["p_nlu"] == 0
+    assert unread["nlu_evidence"] > math.log(LEAST)
+    assert unread["posterior"] > found["alone"]["u", OTHER_GOAL]["posterior"]
+
+
+def test_second_round_hears_of_the_neighbours_neighbour_but_no_echo(found: dict[str, Candidates]) -> None:
+    """Of u, linked to v, linked to w: w's word reaches u through v, u's own word does not come back to it."""
+    one, two = (found[case]["u", "right"]["pair_evidence"] for case in ("one step", "two steps"))
+    assert one < two
+    # v hears of u alone, so all it may tell u is what it meant by itself.
+    by_itself = found["alone"]["v", "right"]
+    told = math.log1p(0.5 / 0.5 * by_itself["posterior"] / math.exp(by_itself["prior_evidence"]))
+    assert found["pair"]["u", "right"]["pair_evidence"] == pytest.approx(told, rel=1e-9)
+    assert found["pair"]["v", "wrong"]["posterior"] > found["alone"]["v", "wrong"]["posterior"]
+
+
 def test_readings_of_no_probability_stop_nothing(spark: SparkSession) -> None:
     nothing = Graph({"u": 1.0}, {("u", "g"): (0.0, 1.0, 1.0)})
     (rows,) = found_in(spark, {"en-US": nothing}).values()
@@ -245,12 +228,30 @@ def test_readings_of_no_probability_stop_nothing(spark: SparkSession) -> None:
     assert rows["u", OTHER_GOAL]["rank"] == 1
 
 
+def test_utterances_of_several_goals_are_listed(spark: SparkSession) -> None:
+    of_either, of_unknown = {"g": 0.45, "h": 0.45, "rare": 0.01}, {"g": 0.001}
+    read = {"either": of_either, "sure": {"g": 0.9}, "sure too": {"h": 0.9}, "unknown": of_unknown}
+    readings = {(name, goal): (p, 0.0, 0.0) for name, goals in read.items() for goal, p in goals.items()}
+    readings["sure", "g"] = (0.9, 1.0, -1.0)
+    pooled, nodes = nodes_of(as_window(spark, {"en": Graph(dict.fromkeys(read, 1.0), readings)}))
+    rows = ambiguous_utterances(pooled, WEIGHTS, AS_OF)
+    assert rows.columns == tables.AMBIGUOUS_UTTERANCES.schema.fieldNames()
+    (row,) = rows.collect()
+    assert (row["text"], row["n_users"]) == ("either", 1)
+    believed = {of["goal"]: of["posterior"] for of in nodes.where("text = 'either'").collect()}
+    assert [(of["goal"], of["posterior"]) for of in row["goals"]] == [(goal, believed[goal]) for goal in ("g", "h")]
+    seen = outcome_candidates(pooled)
+    assert set(seen["utterance_id"]) == {"en|sure"}
+    assert {*SOURCES, "before_evidence"} < set(seen.columns)
+    assert seen.set_index("goal")["outcome_evidence"].to_dict() == {"g": 1.0, OTHER_GOAL: 0.0}
+
+
 def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
     users = {"a": "xy", "b": "yz", "other goal": "vw", "alone": "xyz", "unknown": "x"}
     means = {"other goal": "h", "unknown": OTHER_GOAL}
     ends = [("a", "b"), ("b", "a"), ("a", "other goal"), ("unknown", "b")]
     readings = {(u, means.get(u, "g")): (1.9, 0.0, 0.0) for u in users if u != "unknown"}
-    graph = Graph(dict.fromkeys(users, 2.0), readings, dict.fromkeys(ends, (2.0, 0.1)), users)
+    graph = Graph(dict.fromkeys(users, 2.0), readings, dict.fromkeys(ends, (2.0, 0.1)), users=users)
     window = as_window(spark, {"en": graph})
     pooled, nodes = nodes_of(window)
     assert nodes.columns == tables.GRAPH_NODES.schema.fieldNames()
@@ -259,7 +260,9 @@ def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
     behind = {key: row["n_users_behind"] for key, row in found.items() if key[1] == "g"}
     assert behind == {("a", "g"): 3, ("b", "g"): 3, ("other goal", "g"): 4, ("alone", "g"): 3, ("unknown", "g"): 3}
     assert found["a", "h"]["n_users_behind"] == 4
-    assert {u: goal for (u, goal), row in found.items() if row["rank"] == 1} == dict.fromkeys(users, "g") | means
+    # Of the unknown only its pair tells anything, and it names what nearly all mean.
+    top = {u: goal for (u, goal), row in found.items() if row["rank"] == 1}
+    assert top == dict.fromkeys(users, "g") | {"other goal": "h"}
     edges = graph_edges(window, AS_OF)
     assert edges.columns == tables.GRAPH_EDGES.schema.fieldNames()
     assert {tuple(row[f"{end}_utterance"][3:] for end in ("source", "target")) for row in edges.collect()} == set(ends)
@@ -269,52 +272,36 @@ def test_people_behind_a_label_are_counted_once(spark: SparkSession) -> None:
     assert dict(anchors.groupby("utterance_id")["is_right"].sum()) == {"en|a": 1, "en|alone": 0}
 
 
-def anchors(n: int, seed: int = 2) -> pd.DataFrame:
-    """Sentences of four candidates each, in no order; their NLU says little, and their outcomes say much."""
-    rng = np.random.default_rng(seed)
-    is_right = np.tile([True, False, False, False], n)
-    rows = pd.DataFrame(
-        {
-            "utterance_id": np.repeat([f"u{k:05}" for k in range(n)], 4),
-            "is_right": is_right,
-            "nlu_evidence": np.log(rng.uniform(0.05, 1, 4 * n)),
-            "outcome_evidence": rng.normal(0, 1, 4 * n) + 2 * is_right,
-            "pair_evidence": rng.normal(0, 1, 4 * n) - 1 * is_right,
-            "prior_evidence": np.log(rng.uniform(0.01, 0.1, 4 * n)),
-        }
+@given(st.randoms(use_true_random=False))
+def test_what_is_left_without_one_sender_is_what_the_others_said(rng: Random) -> None:
+    goals = ["a", "b", "c", "d"]
+    rows = []
+    for _ in range(rng.randint(1, 4)):
+        senders = [
+            {goal: [rng.uniform(0.1, 5) for _ in LINKS] for goal in rng.sample(goals, rng.randint(0, 4))}
+            for _ in range(rng.randint(1, 3))
+        ]
+        rows.append((senders, [[rng.uniform(0, 3) for _ in LINKS] for _ in senders]))
+    everything = [added(senders) for senders, _ in rows]
+    n_all = np.array([np.sum(counts, axis=0) for _, counts in rows])
+    first = [senders[0] for senders, _ in rows]
+    left, n_left = without(as_heard(everything), n_all, as_heard(first), np.array([counts[0] for _, counts in rows]))
+    others = as_heard([added(senders[1:]) for senders, _ in rows])
+    assert left.goal.to_pylist() == others.goal.to_pylist()
+    assert left.offsets.tolist() == others.offsets.tolist()
+    assert left.gain == pytest.approx(others.gain, abs=1e-9)
+    expected = np.array([np.sum(counts[1:], axis=0) if len(counts) > 1 else np.zeros(len(LINKS)) for _, counts in rows])
+    assert n_left == pytest.approx(expected, abs=1e-9)
+
+
+def added(senders: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    goals = sorted({goal for sender in senders for goal in sender})
+    return {goal: np.sum([sender[goal] for sender in senders if goal in sender], axis=0).tolist() for goal in goals}
+
+
+def as_heard(rows: list[dict[str, list[float]]]) -> Heard:
+    listed = [(goal, gain) for row in rows for goal, gain in row.items()]
+    gains = np.array([gain for _, gain in listed]).reshape(len(listed), len(LINKS))
+    return Heard(
+        offsets_of([len(row) for row in rows]), pa.array([goal for goal, _ in listed], pa.string()), gains, gains[:, 0]
     )
-    return rows.sample(frac=1, random_state=seed)
-
-
-def log_likelihood(rows: pd.DataFrame, weights: PoolWeights) -> float:
-    """The twin: mean log posterior of the right goals, where every second sentence hides its NLU."""
-    total, groups = 0.0, sorted(rows.groupby("utterance_id"))
-    for k, (_, group) in enumerate(groups):
-        hidden = group.assign(nlu_evidence=0.0) if k % 2 else group
-        scores = hidden[list(SOURCES)].to_numpy() @ np.array(weights.as_tuple())
-        total += scores[group["is_right"]].sum() - math.log(np.exp(scores).sum())
-    return total / len(groups)
-
-
-def test_fitted_weights_are_likelier_and_never_negative() -> None:
-    rows, default = anchors(1_000), PoolWeights(1.0, 0.5, 0.5, 0.1)
-    fitted = fit_weights(rows, default)
-    assert fitted.n_anchors == 1_000
-    assert fitted.log_likelihood_default == pytest.approx(log_likelihood(rows, default), abs=1e-9)
-    assert fitted.log_likelihood_fitted == pytest.approx(log_likelihood(rows, fitted.weights), abs=1e-9)
-    assert fitted.log_likelihood_fitted > fitted.log_likelihood_default + 0.1
-    assert min(fitted.weights.as_tuple()) >= 0
-    # Pairs mislead here: they are left out, not turned round.
-    assert fitted.weights.pair == 0
-    assert fitted.weights.outcome > default.outcome
-    assert fit_weights(rows.sort_values("outcome_evidence"), default).weights == fitted.weights
-
-
-def test_a_few_anchors_move_the_weights_less_and_too_few_not_at_all() -> None:
-    default = PoolWeights(1.0, 0.5, 0.5, 0.1)
-    moves = [abs(fit_weights(anchors(n), default).weights.outcome - default.outcome) for n in (60, 1_000)]
-    assert moves[0] < moves[1]
-    few = fit_weights(anchors(MIN_ANCHORS - 1), default)
-    assert (few.weights, few.n_anchors) == (default, MIN_ANCHORS - 1)
-    unknown = fit_weights(anchors(MIN_ANCHORS).assign(is_right=False))
-    assert (unknown.weights, unknown.n_anchors) == (PoolWeights(), 0)

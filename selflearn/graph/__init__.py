@@ -1,22 +1,35 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
 from selflearn.graph.evidence import cap_users, evidence
-from selflearn.graph.inference import anchor_candidates, graph_edges, graph_nodes
+from selflearn.graph.inference import (
+    ambiguous_utterances,
+    anchor_candidates,
+    graph_edges,
+    graph_nodes,
+    outcome_candidates,
+)
+from selflearn.graph.messages import first_messages, links
 from selflearn.graph.pool import own_beliefs, pool_evidence
-from selflearn.graph.weights import FittedWeights, PoolWeights, fit_weights
+from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
 from selflearn.graph.window import Window, goal_prior, sum_window, window_days
 
 __all__ = [
     "FittedWeights",
     "PoolWeights",
     "Window",
+    "ambiguous_utterances",
     "anchor_candidates",
     "cap_users",
     "evidence",
+    "first_messages",
+    "fit_to_outcomes",
     "fit_weights",
     "goal_prior",
     "graph_edges",
     "graph_nodes",
+    "launch_calibration_error",
+    "links",
+    "outcome_candidates",
     "own_beliefs",
     "pool_evidence",
     "sum_window",

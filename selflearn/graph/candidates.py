@@ -9,15 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selflearn.graph.weights import PoolWeights
+from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.ragged import Floats, Ints, max_of, sum_of
 
-SOURCES = ("nlu_evidence", "outcome_evidence", "pair_evidence", "prior_evidence")
+LINKS = ("after", "before", "variant")
+"""How an utterance is linked to another: that was said after it, to say it again; before it; or is a variant of it."""
 LEAST = 1e-4
 """No goal has less probability or share than this: what is rarer cannot be told from never."""
 OTHER_PRIOR = 0.02
-_NLU, _OUTCOME, _PAIR, _PRIOR = range(len(SOURCES))
+COINCIDENCE = 0.05
+"""Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
+SILENCE = 1e-9
+"""What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
+_NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR = range(len(SOURCES))
+_AFTER, _BEFORE, _BY_VARIANT = range(len(LINKS))
 
 Strings = npt.NDArray[np.object_]
 Prior = Mapping[tuple[str, str], float]
@@ -46,7 +52,8 @@ class Heard:
     """What linked utterances say for goals, lists by utterance (`offsets`), each goal once.
 
     Attributes:
-        gain: what the messages add for the goal, over one that none of the linked utterances means.
+        gain: what the messages add for the goal, over one that none of the linked utterances means; shape (goals,
+            `LINKS`).
         n_users_behind: people who said the utterance or a linked one that means the goal, NaN where none does.
     """
 
@@ -63,6 +70,8 @@ class Candidates:
     Attributes:
         n_utterances: rows that `utterance` counts.
         evidence: shape (candidates, sources), in the order of `SOURCES`.
+        before_evidence: the pair evidence from what the utterances said again alone. The other pairs are there because
+            the utterance failed, which its outcomes tell too.
         n_users_behind: see `Heard`.
     """
 
@@ -71,6 +80,7 @@ class Candidates:
     goal: Strings
     p_nlu: Floats
     evidence: Floats
+    before_evidence: Floats
     n_users_behind: Floats
 
     @property
@@ -112,35 +122,73 @@ def own_candidates(readings: Readings, n_turns: Floats, locale: Sequence[str], p
     evidence[: len(damped), _OUTCOME] = damped
     evidence[:, _PRIOR] = _log_prior(prior, locale, utterance, goal)
     order = np.lexsort((_coded(goal)[1], utterance))
-    nobody = np.full(len(goal), np.nan)
-    return Candidates(len(n_turns), utterance[order], goal[order], p_nlu[order], evidence[order], nobody)
+    nothing, nobody = np.zeros(len(goal)), np.full(len(goal), np.nan)
+    return Candidates(len(n_turns), utterance[order], goal[order], p_nlu[order], evidence[order], nothing, nobody)
 
 
 def with_messages(
-    own: Candidates, heard: Heard, n_rephrases: Floats, locale: Sequence[str], prior: Prior, most: int
+    own: Candidates, heard: Heard, n_links: Floats, locale: Sequence[str], prior: Prior, most: int
 ) -> Candidates:
     """The candidates, and the `most` goals that linked utterances speak for most, with what these say.
 
-    n expected rephrases count as sqrt(n): they are not independent.
+    `n_links` has shape (utterances, `LINKS`): links that are expected to hold. n of them count as sqrt(n): they are not
+    independent.
     """
     utterance = np.repeat(np.arange(own.n_utterances), np.diff(heard.offsets))
     goals, code = _coded(np.concatenate([own.goal, heard.goal.to_numpy(zero_copy_only=False)]))
     of_own, of_heard = code[: len(own.goal)], code[len(own.goal) :]
-    kept = _rank(utterance, -heard.gain, of_heard, heard.offsets) < most
+    pairs = [_AFTER, _BEFORE]
+    pair, before, variant = (
+        heard.gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))[utterance]
+        for which in (pairs, [_BEFORE], [_BY_VARIANT])
+    )
+    kept = _rank(utterance, -(pair + variant), of_heard, heard.offsets) < most
     utterance, of_heard = utterance[kept], of_heard[kept]
-    gain = heard.gain[kept] / np.sqrt(np.maximum(n_rephrases[utterance], 1.0))
     own_key, heard_key = own.utterance * len(goals) + of_own, utterance * len(goals) + of_heard
     key = np.union1d(own_key, heard_key)
     place, heard_place = np.searchsorted(key, own_key), np.searchsorted(key, heard_key)
     of_utterance, of_goal = np.divmod(key, max(1, len(goals)))
-    p_nlu, evidence = np.zeros(len(key)), np.zeros((len(key), len(SOURCES)))
-    evidence[:, _NLU] = np.log(LEAST)
+    p_nlu, evidence, before_evidence = np.zeros(len(key)), np.zeros((len(key), len(SOURCES))), np.zeros(len(key))
+    log_prior = _log_prior(prior, locale, of_utterance, goals[of_goal])
+    # What the NLU left open may be any goal that others name, as far as chance goes.
+    is_other = own.goal == OTHER_GOAL
+    unknown = np.bincount(own.utterance[is_other], weights=own.p_nlu[is_other], minlength=own.n_utterances)
+    evidence[:, _NLU] = np.log(np.maximum(unknown[of_utterance] * chance(log_prior), LEAST))
     p_nlu[place], evidence[place] = own.p_nlu, own.evidence
-    evidence[heard_place, _PAIR] = gain
-    evidence[:, _PRIOR] = _log_prior(prior, locale, of_utterance, goals[of_goal])
+    evidence[heard_place, _PAIR], evidence[heard_place, _VARIANT] = pair[kept], variant[kept]
+    before_evidence[heard_place] = before[kept]
+    evidence[:, _PRIOR] = log_prior
     n_users_behind = np.full(len(key), np.nan)
     n_users_behind[heard_place] = heard.n_users_behind[kept]
-    return Candidates(own.n_utterances, of_utterance, goals[of_goal], p_nlu, evidence, n_users_behind)
+    goal = goals[of_goal]
+    return Candidates(own.n_utterances, of_utterance, goal, p_nlu, evidence, before_evidence, n_users_behind)
+
+
+def without(heard: Heard, n_links: Floats, sent: Heard, n_sent: Floats) -> tuple[Heard, Floats]:
+    """What each utterance heard, and its links, but for what one of its senders said, who stands in the same row."""
+    names = np.concatenate([of.goal.to_numpy(zero_copy_only=False) for of in (heard, sent)])
+    goals, code = _coded(names)
+    rows = np.arange(len(n_links))
+    row = np.concatenate([np.repeat(rows, np.diff(of.offsets)) for of in (heard, sent)])
+    key = row * max(1, len(goals)) + code
+    of_heard, of_sent = key[: len(heard.goal)], key[len(heard.goal) :]
+    order = np.argsort(of_heard)
+    gain = heard.gain.copy()
+    is_heard = np.isin(of_sent, of_heard)
+    gain[order[np.searchsorted(of_heard[order], of_sent[is_heard])]] -= sent.gain[is_heard]
+    is_left = gain.sum(axis=1) > SILENCE
+    kept = Heard(
+        np.searchsorted(row[: len(heard.goal)][is_left], np.arange(len(n_links) + 1)).astype(np.int64),
+        heard.goal.filter(pa.array(is_left)),
+        np.maximum(gain[is_left], 0.0),
+        heard.n_users_behind[is_left],
+    )
+    return kept, np.maximum(n_links - n_sent, 0.0)
+
+
+def chance(log_prior: Floats) -> Floats:
+    """Probability that an unrelated utterance means a goal."""
+    return np.maximum(np.exp(log_prior), COINCIDENCE)
 
 
 def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Strings) -> Floats:

@@ -11,12 +11,16 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import SOURCES
+from selflearn.graph.columns import read_candidates
 from selflearn.graph.people import n_people
-from selflearn.graph.pool import read_candidates
-from selflearn.graph.weights import MAX_ANCHORS, PoolWeights
+from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.tables import OTHER_GOAL
+from selflearn.ragged import max_of, offsets_of
+
+_CLEAR = 0.5
+_WORTH_LISTING = 0.05
 
 
 def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
@@ -41,6 +45,18 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
     return rows.select("utterance_id", *SOURCES, "is_right", "goal").toPandas().sort_values(["utterance_id", "goal"])
 
 
+def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
+    """Evidence for the goals of utterances that have outcomes; of at most `MAX_ANCHORS`, by their id."""
+    seen = F.exists("goals", lambda goal: goal["outcome_evidence"] != 0)
+    some = pooled.select("utterance_id", "goals").where(seen).orderBy("utterance_id").limit(MAX_ANCHORS)
+    rows = some.select("utterance_id", F.inline("goals"))
+    return (
+        rows.select("utterance_id", *SOURCES, "before_evidence", "goal")
+        .toPandas()
+        .sort_values(["utterance_id", "goal"])
+    )
+
+
 def graph_nodes(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
     """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support."""
     schema = tables.GRAPH_NODES.schema
@@ -61,6 +77,35 @@ def graph_nodes(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFra
                 **{name: pa.array(column) for name, column in zip(SOURCES, candidates.evidence.T, strict=True)},
             }
             yield pa.RecordBatch.from_arrays([made[n] if n in made else of_utterance.column(n) for n in names], names)
+
+    return pooled.mapInArrow(run, schema)
+
+
+def ambiguous_utterances(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
+    """Columns of `tables.AMBIGUOUS_UTTERANCES`: utterances of which no goal is more probable than all others together.
+
+    Their goals are listed, the most probable first, if they have a probability of `_WORTH_LISTING`.
+    """
+    schema = tables.AMBIGUOUS_UTTERANCES.schema
+    names = schema.fieldNames()
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            candidates = read_candidates(batch)
+            posterior, rank = candidates.posterior(weights)
+            is_ambiguous = max_of(posterior, candidates.offsets, 1.0) <= _CLEAR
+            listed = (
+                is_ambiguous[candidates.utterance] & (posterior >= _WORTH_LISTING) & (candidates.goal != OTHER_GOAL)
+            )
+            order = np.lexsort((rank, candidates.utterance))
+            order = order[listed[order]]
+            counts = np.bincount(candidates.utterance[order], minlength=len(batch))
+            goal, probability = pa.array(candidates.goal[order], pa.string()), pa.array(posterior[order])
+            structs = pa.StructArray.from_arrays([goal, probability], ["goal", "posterior"])
+            goals = pa.ListArray.from_arrays(pa.array(offsets_of(counts), pa.int32()), structs)
+            made = {"as_of": pa.repeat(pa.scalar(as_of), len(batch)), "goals": goals}
+            columns = [made[name] if name in made else batch.column(name) for name in names]
+            yield pa.RecordBatch.from_arrays(columns, names).filter(pa.array(counts > 1))
 
     return pooled.mapInArrow(run, schema)
 

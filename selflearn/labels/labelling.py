@@ -18,7 +18,8 @@ def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
     """Columns of `tables.WEAK_LABELS`: the most probable goal of each utterance, where it may be trusted.
 
     A label is emitted where its posterior reaches the threshold and at least `min_users` people stand behind it.
-    It is new where the deployed NLU read something else, or was less than even sure; else it confirms.
+    It is new where the deployed NLU read something else, or was less than even sure; else it confirms. `p_correct` is
+    the posterior: the weights behind it were fitted to foretell outcomes that it was not shown.
     `p_correct_lb` is the one-sided 95 % Wilson bound of the posterior at that many independent people.
     """
     read = _deployed_reading(nodes)
@@ -81,10 +82,11 @@ def _reason() -> Column:
     said = F.concat(F.lit("; said by "), people(F.col("n_users")), failed)
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
-        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f",
+        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f, variants %+.1f",
         F.col("nlu_evidence"),
         F.col("outcome_evidence"),
         F.col("pair_evidence"),
+        F.col("variant_evidence"),
     )
     behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))
     return F.concat(reading, said, paired, behind, strongest)

@@ -58,6 +58,7 @@ DATE, TIMESTAMP, BOOLEAN = DateType(), TimestampType(), BooleanType()
 SLOT = StructType([optional("name", STRING), optional("value", STRING)])
 HEARD_TEXT = StructType([optional("text", STRING), optional("score", DOUBLE)])
 READING = StructType([optional("goal", STRING), optional("score", DOUBLE)])
+BELIEVED_GOAL = StructType([optional("goal", STRING), optional("posterior", DOUBLE)])
 SPAN = StructType(
     [
         optional("name", STRING),

@@ -9,17 +9,25 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph import (
+    FittedWeights,
+    PoolWeights,
+    ambiguous_utterances,
     anchor_candidates,
+    first_messages,
+    fit_to_outcomes,
     fit_weights,
     goal_prior,
     graph_edges,
     graph_nodes,
+    launch_calibration_error,
+    links,
+    outcome_candidates,
     own_beliefs,
     pool_evidence,
     sum_window,
     window_days,
 )
-from selflearn.graph.weights import MIN_ANCHORS, PoolWeights
+from selflearn.graph.weights import MIN_ANCHORS
 from selflearn.labels import weak_labels, with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
@@ -29,19 +37,22 @@ from selflearn.turns import read_launch_set
 
 
 def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
-    """Evidence of the window that ends with the last day to `graph_nodes` and `graph_edges`."""
+    """Evidence of the window that ends with the last day to `graph_nodes`, `graph_edges`, `ambiguous_utterances`."""
     lake, settings, as_of = context.lake, context.settings.graph, max(days)
     evidence = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings))
     # What was served under a rewrite says nothing of the utterance itself.
     window = sum_window(evidence.where("kind <> 'rewrite'"), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
     edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
-    prior = goal_prior(window)
+    prior, weights = goal_prior(window), PoolWeights()
     with landing(lake, context.label.run_id) as land:
-        beliefs = land(own_beliefs(window.utterances, settings, PoolWeights(), prior))
-        pooled = land(pool_evidence(beliefs, edges, settings, prior))
+        beliefs = land(own_beliefs(window.utterances, settings, weights, prior))
+        messages = land(first_messages(links(edges, _variants(context, as_of)), beliefs))
+        pooled = land(pool_evidence(beliefs, messages, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
         context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
+        unclear = ambiguous_utterances(pooled, weights, as_of)
+        context.replace(tables.AMBIGUOUS_UTTERANCES, unclear, as_of=[as_of])
     return [as_of]
 
 
@@ -72,24 +83,49 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-GRAPH = Stage("graph", run_graph, (tables.EVIDENCE,), (tables.GRAPH_EDGES, tables.GRAPH_NODES))
+GRAPH = Stage(
+    "graph",
+    run_graph,
+    (tables.EVIDENCE,),
+    (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
+)
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
 
+def _variants(context: StageContext, as_of: date) -> DataFrame | None:
+    """Goal variants as of the day, where the lake has such a table."""
+    if not context.lake.exists(tables.GOAL_VARIANTS):
+        return None
+    return context.lake.read(tables.GOAL_VARIANTS, as_of=[as_of])
+
+
 def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
-    """Weights fitted on the launch set; the defaults where there is none, or too little of it in the traffic."""
-    weights = PoolWeights()
+    """Weights fitted on the outcomes of the traffic, the defaults where there are too few.
+
+    What the launch set would make of them is noted beside them, and how well either truth calibrates those in use.
+    """
+    default = PoolWeights()
+    fitted = fit_to_outcomes(outcome_candidates(pooled), default)
+    _note_fit(context, "pool", fitted)
     launch = launch_set(context)
     if launch is not None:
-        fitted = fit_weights(anchor_candidates(pooled, launch), weights)
-        weights = fitted.weights
-        context.metrics["pool_anchors"] = float(fitted.n_anchors)
-        if fitted.n_anchors >= MIN_ANCHORS:
-            context.metrics["pool_log_likelihood_default"] = fitted.log_likelihood_default
-            context.metrics["pool_log_likelihood_fitted"] = fitted.log_likelihood_fitted
-    context.metrics.update({f"pool_weight_{source}": weight for source, weight in vars(weights).items()})
-    return weights
+        anchors = anchor_candidates(pooled, launch)
+        by_launch = fit_weights(anchors, default)
+        _note_fit(context, "launch_pool", by_launch)
+        if min(by_launch.n_anchors, fitted.n_anchors) >= MIN_ANCHORS:
+            error = launch_calibration_error(anchors, fitted.weights)
+            context.metrics["pool_calibration_error_launch"] = error
+            context.metrics["pool_calibration_drift"] = error - fitted.calibration_error
+    return fitted.weights
+
+
+def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:
+    context.metrics[f"{name}_anchors"] = float(fitted.n_anchors)
+    context.metrics.update({f"{name}_weight_{source}": weight for source, weight in vars(fitted.weights).items()})
+    if fitted.n_anchors >= MIN_ANCHORS:
+        for measure in ("log_likelihood_default", "log_likelihood_fitted", "calibration_error"):
+            context.metrics[f"{name}_{measure}"] = getattr(fitted, measure)
 
 
 def launch_set(context: StageContext) -> DataFrame | None:

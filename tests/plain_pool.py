@@ -1,0 +1,139 @@
+"""The plain twin of the pool: dictionaries, one utterance at a time."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from selflearn.graph import PoolWeights
+from selflearn.graph.candidates import COINCIDENCE, LEAST, OTHER_PRIOR, SILENCE
+from selflearn.graph.messages import _LEAST_SAME_GOAL, _MOST_CERTAIN_LINK
+from selflearn.graph.weights import SOURCES
+from selflearn.lakehouse.tables import OTHER_GOAL
+from selflearn.settings import Graph as Settings
+
+SETTINGS = Settings(max_candidate_goals=3)
+WEIGHTS = PoolWeights(nlu=0.8, outcome=0.6, pair=0.7, variant=0.4, prior=0.3)
+
+Candidates = dict[tuple[str, str], dict[str, float]]
+Links = dict[str, tuple[float, float]]
+Said = dict[str, dict[str, float]]
+
+
+@dataclass
+class Graph:
+    """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum), pairs (n, p), variants (p)."""
+
+    utterances: dict[str, float]
+    readings: dict[tuple[str, str], tuple[float, float, float]]
+    pairs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    variants: dict[tuple[str, str], float] = field(default_factory=dict)
+    users: dict[str, str] = field(default_factory=dict)
+
+
+def plain_posterior(candidates: Candidates) -> None:
+    """Softmax of the weighted evidence among each utterance's candidates, and their ranks."""
+    by_utterance = defaultdict(list)
+    for (utterance, goal), row in candidates.items():
+        score = sum(w * row[source] for w, source in zip(WEIGHTS.as_tuple(), SOURCES, strict=True))
+        by_utterance[utterance].append((-score, goal, row))
+    for scored in by_utterance.values():
+        total = sum(math.exp(-score) for score, _, _ in scored)
+        for rank, (score, _, row) in enumerate(sorted(scored, key=lambda item: item[:2]), start=1):
+            row |= {"posterior": math.exp(-score) / total, "rank": rank}
+
+
+def plain(graph: Graph) -> Candidates:
+    """The twin: own evidence, what each tells the others, what each answers without the one it answers, posterior."""
+    prior = plain_prior(graph)
+    own = {utterance: plain_own(graph, utterance, prior) for utterance in graph.utterances}
+    linked: dict[tuple[str, str], Links] = defaultdict(dict)
+    for (source, target), (n, p) in graph.pairs.items():
+        linked[target, source]["after"] = linked[source, target]["before"] = (n, min(p, _MOST_CERTAIN_LINK))
+    for (left, right), p in graph.variants.items():
+        if p >= _LEAST_SAME_GOAL:
+            linked[left, right]["variant"] = linked[right, left]["variant"] = (1.0, min(p, _MOST_CERTAIN_LINK))
+
+    def said(known: Candidates, links: Links) -> Said:
+        gains: Said = {}
+        for (_, goal), row in known.items():
+            if goal != OTHER_GOAL and row["posterior"] > LEAST:
+                ratio = row["posterior"] / max(prior[goal], COINCIDENCE)
+                gains[goal] = {kind: n * math.log1p(p / (1 - p) * ratio) for kind, (n, p) in links.items()}
+        return gains
+
+    def pooled(utterance: str, told: dict[str, Said], least: float = -1.0) -> Candidates:
+        found = {key: dict(row) for key, row in own[utterance].items()}
+        plain_messages(found, utterance, told, {of: linked[of, utterance] for of in told}, least)
+        for (_, goal), row in found.items():
+            row["prior_evidence"] = math.log(prior[goal])
+            if (utterance, goal) not in own[utterance]:
+                unread = own[utterance][utterance, OTHER_GOAL]["p_nlu"]
+                row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
+        plain_posterior(found)
+        return found
+
+    first: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
+    for (sender, to), joined in linked.items():
+        first[to][sender] = said(own[sender], joined)
+    second: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
+    for (sender, to), joined in linked.items():
+        others = {of: message for of, message in first[sender].items() if of != to}
+        second[to][sender] = said(pooled(sender, others, SILENCE), joined)
+    return {key: row for utterance in own for key, row in pooled(utterance, second[utterance]).items()}
+
+
+def plain_prior(graph: Graph) -> dict[str, float]:
+    mass: dict[str, float] = defaultdict(float)
+    for (_, goal), (p_sum, _, _) in graph.readings.items():
+        mass[goal] += p_sum
+    prior = {g: max(m / sum(mass.values()) * (1 - OTHER_PRIOR), LEAST) for g, m in mass.items()}
+    return prior | {OTHER_GOAL: OTHER_PRIOR}
+
+
+def plain_candidate(p_nlu: float, outcome: float) -> dict[str, float]:
+    known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu, LEAST)), "outcome_evidence": outcome}
+    return known | {"pair_evidence": 0.0, "variant_evidence": 0.0, "n_pairs": 0.0}
+
+
+def plain_own(graph: Graph, utterance: str, prior: dict[str, float]) -> Candidates:
+    n = graph.utterances[utterance]
+    known = sorted(
+        (-min(1.0, p_sum / n), goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
+        for (of, goal), (p_sum, times, outcome_sum) in graph.readings.items()
+        if of == utterance
+    )[: SETTINGS.max_candidate_goals - 1]
+    found = {(utterance, goal): plain_candidate(-p, outcome) for p, goal, outcome in known}
+    found[utterance, OTHER_GOAL] = plain_candidate(max(1 - sum(-p for p, _, _ in known), LEAST), 0.0)
+    for (_, goal), row in found.items():
+        row["prior_evidence"] = math.log(prior[goal])
+    plain_posterior(found)
+    return found
+
+
+def plain_messages(
+    found: Candidates, utterance: str, told: dict[str, Said], links: dict[str, Links], least: float
+) -> None:
+    """Set what the messages say; a goal that they add no more than `least` for is not heard of."""
+
+    def n_links(*kinds: str) -> float:
+        return sum(n * p for of in links.values() for kind, (n, p) in of.items() if kind in kinds)
+
+    def gain(goal: str, *kinds: str) -> float:
+        return sum(message[goal].get(kind, 0.0) for message in told.values() if goal in message for kind in kinds)
+
+    def damped(goal: str, *kinds: str) -> float:
+        return gain(goal, *kinds) / math.sqrt(max(1.0, n_links(*kinds)))
+
+    goals = {goal for message in told.values() for goal in message}
+    heard = {
+        goal: {"pair_evidence": damped(goal, "after", "before"), "variant_evidence": damped(goal, "variant")}
+        for goal in goals
+        if gain(goal, "after", "before", "variant") > least
+    }
+    for goal in sorted(heard, key=lambda goal: (-sum(heard[goal].values()), goal))[: SETTINGS.max_candidate_goals]:
+        found.setdefault((utterance, goal), plain_candidate(0.0, 0.0)).update(heard[goal])
+    n_pairs = sum(n for of in links.values() for kind, (n, _) in of.items() if kind != "variant")
+    for row in found.values():
+        row["n_pairs"] = n_pairs
