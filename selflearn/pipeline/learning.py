@@ -86,7 +86,7 @@ def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
 GRAPH = Stage(
     "graph",
     run_graph,
-    (tables.EVIDENCE,),
+    (tables.EVIDENCE, tables.GOAL_VARIANTS),
     (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
 )
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
