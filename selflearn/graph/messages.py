@@ -23,6 +23,10 @@ _MOST_CERTAIN_LINK = 0.99
 _LEAST_SAME_GOAL = 0.5
 """Utterances less likely to share a goal than not are no neighbours: there are many of them, and they say little."""
 
+_PEOPLE_TOLD = 16
+"""A message names so many of its sender's people at most: enough for any floor, where whole sketches would be most of
+what is sent."""
+
 _ANSWERS = {"after": "before", "before": "after", "variant": "variant"}
 """The kind of link by which an answer is heard."""
 BELIEF = "goal: string, posterior: double, chance: double, is_top: boolean"
@@ -120,7 +124,8 @@ def replies(messages: DataFrame, beliefs: DataFrame, settings: Graph, weights: P
         }
         return {"to_id": batch.column("from_id"), "goals": lists(found, **belief(found, weights)), **heard_as}
 
-    knows = beliefs.select(F.col("utterance_id").alias("to_id"), "locale", "users", "goals")
+    people = F.slice("users", 1, _PEOPLE_TOLD).alias("users")
+    knows = beliefs.select(F.col("utterance_id").alias("to_id"), "locale", people, "goals")
     asked = messages.drop("goals").join(heard(messages), "to_id").join(knows, "to_id")
     return _said(by_batch(asked, reply, _REPLIES))
 

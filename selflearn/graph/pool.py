@@ -74,7 +74,8 @@ def pool_evidence(
     """Evidence of every source for every candidate goal of every utterance, two rounds of messages included.
 
     `messages` are the `first_messages`; returns columns of `POOLED`. `n_users_behind` counts the people who said the
-    utterance, or one linked to it that without it most probably means the goal.
+    utterance, or one linked to it that without it most probably means the goal; of a linked one at most as many as a
+    message names.
     """
 
     def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
