@@ -20,7 +20,7 @@ from selflearn.errors import DataError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.lakehouse.manifest import Manifest, record, succeeded_runs
-from selflearn.lakehouse.schema import DATE, Table
+from selflearn.lakehouse.schema import DATE, TIMESTAMP, Table
 from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
 from selflearn.lakehouse.tables import ALL_TABLES
 
@@ -70,7 +70,7 @@ def test_declarations_hold_together(table: Table) -> None:
             is_sum = column.endswith("_sum")
             assert is_sum or f"{column}_is_probability" in table.checks
         if column.endswith("_at"):
-            assert field.dataType == tables.TIMESTAMP
+            assert field.dataType == TIMESTAMP
         if column.endswith("_date"):
             assert field.dataType == DATE
     assert len({table.name for table in ALL_TABLES}) == len(ALL_TABLES)
