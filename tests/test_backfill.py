@@ -123,6 +123,8 @@ def test_upkeep_removes_old_days_and_leaves_the_rest(steady: tuple[Lakehouse, Pa
     kept = DeltaTable(f"{lake.root}/turns")
     assert sorted(set(kept.to_pandas()["turn_date"])) == DAYS[1:]
     assert set(content(lake, "turns")) < set(before)
+    again = run_pipeline(lake, settings_of(lake, logs, maintenance=keep), DAYS, [STAGES["ingest"]], resume=True)
+    assert [was_done for _, was_done in again] == [True], "what its age removed is not made again"
     wrong = settings_of(lake, logs, maintenance=Maintenance(keep_days={"releases": 1}))
     with pytest.raises(SettingsError, match=r"keep_days names releases, which is no table of days"):
         run_stage(MAINTENANCE["maintain_mining"], lake, wrong, DAYS[2:])

@@ -72,13 +72,16 @@ def test_an_entry_that_was_never_written_to_its_end_blocks_nobody_for_long(
         assert not (folder / "000000000042").exists()
 
 
-def test_who_was_silent_for_too_long_learns_that_another_took_over(spark: SparkSession, lake: Path) -> None:
-    """The one who takes over writes the entry that the stalled run would have written next."""
+@pytest.mark.parametrize("taken", [range(2, 40), range(39, 40)], ids=["next entry", "later entry, the older ones gone"])
+def test_who_was_silent_for_too_long_learns_that_another_took_over(
+    spark: SparkSession, lake: Path, taken: range
+) -> None:
+    """The one who takes over writes the entry that the stalled run would have written next, and more."""
     entry = {"owner": "the next", "since": time.time(), "at": time.time(), "is_free": False}
 
     def stall() -> None:
         with leased(Lakehouse(spark, str(lake)), "mining", "stalled"):
-            for number in range(2, 40):
+            for number in taken:
                 (lake / "_leases" / "mining" / f"{number:012d}").write_text(json.dumps(entry))
             time.sleep(1)
 

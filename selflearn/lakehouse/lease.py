@@ -33,6 +33,7 @@ STALE_SECONDS = 30.0
 """Silence after which a holder counts as dead."""
 _LOOK_SECONDS = 0.5
 _FOLDER = "_leases"
+_UNKNOWN = "a run that has just begun"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ def _take(log: _Log, part: str, owner: str, since: float) -> int:
             if log.add(number + 1, _Entry(owner, since, time.time())):
                 log.forget_before(number + 1)
                 return number + 1
+        elif entry.owner == _UNKNOWN:
+            # Just being written, or gone for a newer one.
+            number = number - 1 if first_seen is None else first_seen
         elif first_seen is not None and number > first_seen:
             held_for = (time.time() - entry.since) / 60
             raise InfrastructureError(
@@ -139,10 +143,10 @@ class _Log:
         if not numbers:
             return 0, None
         newest, at = max(numbers.items())
-        return newest, self._read(newest) or _Entry("a run that has just begun", at, at)
+        return newest, self._read(newest) or _Entry(_UNKNOWN, at, at)
 
     def add(self, number: int, entry: _Entry) -> bool:
-        """Write the entry, unless one of its number was there before."""
+        """Write the entry; says whether it is the newest, and none of its number was there before."""
         try:
             stream = self._system.create(self._path(number), False)
         except Py4JJavaError:
@@ -153,7 +157,8 @@ class _Log:
             stream.write(json.dumps(asdict(entry)).encode())
         finally:
             stream.close()
-        return True
+        # Who took over from a stalled run has removed the entry of this number, but not its own newest.
+        return max(self._numbers(), default=number) <= number
 
     def forget_before(self, number: int) -> None:
         for old in self._numbers():

@@ -13,6 +13,9 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+UPKEEP = "upkeep"
+"""Stands in the metadata of commits that remove rows for their age alone."""
+
 # Commits that lay rows out anew, or clear what nothing refers to, and change no row.
 _UPKEEP = ("OPTIMIZE", "VACUUM")
 _VALUE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -31,23 +34,38 @@ def rows_written(spark: SparkSession, path: str, version: int) -> int:
     return int(_commit(spark, path, version)["operationMetrics"].get("numOutputRows", 0))
 
 
-def is_touched(spark: SparkSession, path: str, versions: range, values: Collection[str]) -> bool:
-    """Whether one of the commits may have changed rows of the given partition values.
+def is_touched(spark: SparkSession, path: str, versions: range, values: Collection[str] | None = None) -> bool:
+    """Whether one of the commits may have changed rows of the given partition values, any rows where none are given.
 
     A commit that replaced partitions names them; one that names none, or is no longer in the log, may have changed any.
+    Upkeep changes none: what it removed for its age is not to be made again.
     """
     return any(_touches(spark, path, version, values) for version in versions)
 
 
-def _touches(spark: SparkSession, path: str, version: int, values: Collection[str]) -> bool:
+def is_replaced(spark: SparkSession, path: str, versions: range) -> bool:
+    """Whether one of the commits may have done more than to add rows, or to lay them out anew."""
+    return any(_touches(spark, path, version, None) and not _adds(spark, path, version) for version in versions)
+
+
+def _touches(spark: SparkSession, path: str, version: int, values: Collection[str] | None) -> bool:
     try:
         commit = _commit(spark, path, version)
     except Py4JJavaError:
         return True
-    if commit["operation"].startswith(_UPKEEP):
+    if commit["operation"].startswith(_UPKEEP) or f'"kind": "{UPKEEP}"' in commit.get("userMetadata", ""):
         return False
     predicate = str(commit["operationParameters"].get("predicate", ""))
-    return any(value in predicate for value in values) if _VALUE.search(predicate) else True
+    if values is None or not _VALUE.search(predicate):
+        return True
+    return any(value in predicate for value in values)
+
+
+def _adds(spark: SparkSession, path: str, version: int) -> bool:
+    try:
+        return bool(_commit(spark, path, version)["operationParameters"].get("mode") == "Append")
+    except Py4JJavaError:
+        return False
 
 
 def _commit(spark: SparkSession, path: str, version: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.errors import DataError, InfrastructureError
-from selflearn.lakehouse.log import newest_version, rows_written
+from selflearn.lakehouse.log import UPKEEP, newest_version, rows_written
 from selflearn.lakehouse.schema import Table
 
 # Tables are read by their partitions: smallest and largest values of ids in each file would serve nobody.
@@ -150,6 +150,15 @@ class Lakehouse:
             writer.save(path)
         return rows_written(self.spark, path, newest_version(self.spark, path))
 
+    def expire(self, table: Table, before: date, label: CommitLabel) -> None:
+        """Remove the days before one from a table of days, as upkeep."""
+        name = "spark.databricks.delta.commitInfo.userMetadata"
+        self.spark.conf.set(name, _metadata(label, kind=UPKEEP))
+        try:
+            DeltaTable.forPath(self.spark, self.path(table)).delete(F.col(table.partition[0]) < F.lit(before))
+        finally:
+            self.spark.conf.unset(name)
+
     def _check_columns(self, table: Table) -> None:
         found = self.spark.read.format("delta").load(self.path(table)).columns
         needed = table.schema.fieldNames()
@@ -165,8 +174,8 @@ def _properties(table: Table) -> dict[str, str]:
     return _COMMON_PROPERTIES | (_PUBLISHED_PROPERTIES if table.published else {}) | checks
 
 
-def _metadata(label: CommitLabel) -> str:
-    return json.dumps({"run_id": label.run_id, "settings": label.settings_fingerprint})
+def _metadata(label: CommitLabel, **more: str) -> str:
+    return json.dumps({"run_id": label.run_id, "settings": label.settings_fingerprint, **more})
 
 
 def _literal(value: object) -> str:

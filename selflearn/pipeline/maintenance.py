@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 from delta.tables import DeltaTable
-from pyspark.sql import functions as F
 
 from selflearn.errors import SettingsError
 from selflearn.lakehouse import tables
@@ -28,10 +27,9 @@ def run_maintenance(context: StageContext, days: Sequence[date], kept: Sequence[
     settings, as_of = context.settings.maintenance, max(days)
     _check_names(settings.keep_days)
     for table in (table for table in kept if context.lake.exists(table)):
-        delta = DeltaTable.forPath(context.spark, context.lake.path(table))
         if table.name in settings.keep_days:
-            oldest = as_of - timedelta(days=settings.keep_days[table.name])
-            delta.delete(F.col(table.partition[0]) < F.lit(oldest))
+            context.lake.expire(table, as_of - timedelta(days=settings.keep_days[table.name]), context.label)
+        delta = DeltaTable.forPath(context.spark, context.lake.path(table))
         delta.optimize().executeCompaction()
         delta.vacuum(settings.vacuum_hours)
     return [as_of]

@@ -8,7 +8,7 @@ from datetime import date
 from itertools import groupby
 
 from selflearn.lakehouse.lease import leased
-from selflearn.lakehouse.log import is_touched
+from selflearn.lakehouse.log import is_replaced, is_touched
 from selflearn.lakehouse.manifest import Manifest, succeeded_runs
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse, versions
@@ -87,23 +87,28 @@ def _done_already(
     fingerprint = settings.fingerprint()
     for run in reversed(earlier):
         if run.stage == stage.name and wanted <= set(run.days) and run.settings_fingerprint == fingerprint:
-            if stage in LEARNING:
-                unchanged = run.versions_read == versions(lake, stage.reads)
-                kept = run.versions_written == versions(lake, stage.writes)
-            else:
-                unchanged = _is_kept(lake, stage.reads, run.versions_read, wanted)
-                kept = _is_kept(lake, stage.writes, run.versions_written, wanted)
+            # Learning reads a window of days, and what it found before: any change of either counts.
+            days_seen = None if stage in LEARNING else wanted
+            unchanged = _is_kept(lake, stage.reads, run.versions_read, days_seen)
+            kept = _is_kept(lake, stage.writes, run.versions_written, days_seen)
             return run if unchanged and kept else None
     return None
 
 
-def _is_kept(lake: Lakehouse, tables: Sequence[Table], seen: Mapping[str, int], days: Collection[date]) -> bool:
-    """Whether no commit since the versions seen has replaced one of the days."""
-    names = [day.isoformat() for day in days]
+def _is_kept(lake: Lakehouse, tables: Sequence[Table], seen: Mapping[str, int], days: Collection[date] | None) -> bool:
+    """Whether no commit since the versions seen has changed rows of the days, or any rows where no days are given."""
+    names = None if days is None else [day.isoformat() for day in days]
+
+    def is_kept(table: Table, since: range) -> bool:
+        path = lake.path(table)
+        if names is not None and table.partition != ("turn_date",):
+            # Rows that other days added to a table without days leave this day's as they are.
+            return not is_replaced(lake.spark, path, since)
+        return not is_touched(lake.spark, path, since, names)
+
     now = versions(lake, tables)
-    return all(
-        table.name in seen
-        and not is_touched(lake.spark, lake.path(table), range(seen[table.name] + 1, now[table.name] + 1), names)
+    return set(now) == set(seen) and all(
+        now[table.name] >= seen[table.name] and is_kept(table, range(seen[table.name] + 1, now[table.name] + 1))
         for table in tables
         if table.name in now
     )
