@@ -32,9 +32,9 @@ from sklearn.metrics import average_precision_score
 
 from common import print_figures, write_scores
 from dstc2_log import Row, read_rows
+from selflearn.encoding.encoder import Encoder, load_encoder
 from selflearn.turns.text import frame_goal, normalise_text
 from selflearn.variants.corpus import SEVERAL, Corpus
-from selflearn.variants.encoder import Encoder, load_encoder
 from selflearn.variants.training import TrainedEncoder, train_encoder
 
 _SEEDS = (0, 1, 2, 3, 4)

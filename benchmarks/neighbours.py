@@ -29,12 +29,12 @@ from threadpoolctl import threadpool_limits
 
 from common import peak_memory_mib, print_figures, write_scores
 from distinct_utterances import distinct_utterances
+from selflearn.encoding.encoder import load_encoder
 from selflearn.lakehouse.landing import landing
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.session import build_session, effective_configuration
 from selflearn.variants.blocks import Block, nearest_in_block
 from selflearn.variants.cells import SAMPLED_PER_CELL, learn_centres, n_cells, nearest_cells, whole
-from selflearn.variants.encoder import load_encoder
 from selflearn.variants.neighbours import Limits, nearest_pairs
 from selflearn.variants.placement import PROBES
 

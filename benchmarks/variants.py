@@ -29,6 +29,7 @@ from sklearn.metrics import average_precision_score
 from common import print_figures, write_scores
 from dstc2_log import read_rows
 from selflearn import __version__
+from selflearn.encoding.encoder import Encoder, load_encoder
 from selflearn.evaluate import expected_calibration_error
 from selflearn.settings import Variants
 from selflearn.turns import frame_goal, normalise_text
@@ -36,7 +37,6 @@ from selflearn.variants import calibration
 from selflearn.variants.calibration import N_FOLDS, SHIPPED, KnownPairs, fit_same_goal, fold_of, is_left_out
 from selflearn.variants.comparison import WordsApart, empty_lexicon, own_signals, text_signals, words_apart
 from selflearn.variants.corpus import SEVERAL, Corpus
-from selflearn.variants.encoder import Encoder, load_encoder
 from selflearn.variants.known_pairs import COSINE_BINS, Density, known_pairs
 from selflearn.variants.training import train_encoder
 

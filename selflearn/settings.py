@@ -92,6 +92,12 @@ class Detect(_Section):
         default=28, ge=1, description="days of counted level patterns that a day's model sees"
     )
     model: Path | None = Field(default=None, description="a saved model of pairs to use as it is")
+    encoder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="what makes vectors of texts, whose cosine is a signal of a pair: a folder, or the name of a "
+        "sentence-transformers model; left out: pairs are compared without one",
+    )
 
 
 class Variants(_Section):
@@ -304,12 +310,18 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     def source(given: Source) -> Source:
         return given.model_copy(update={"path": anchor(given.path)})
 
+    def encoder(name: str | None) -> str | None:
+        return anchor(name) if name and (folder / Path(name).expanduser()).is_dir() else name
+
     changes: dict[str, Any] = {"lake": anchor(settings.lake), "source": source(settings.source)}
     if settings.launch:
         changes["launch"] = source(settings.launch)
-    encoder = settings.variants.encoder
-    if encoder and (folder / Path(encoder).expanduser()).is_dir():
-        changes["variants"] = settings.variants.model_copy(update={"encoder": anchor(encoder)})
-    if settings.detect.model:
-        changes["detect"] = settings.detect.model_copy(update={"model": Path(anchor(str(settings.detect.model)))})
+    variants, detect = settings.variants, settings.detect
+    changes["variants"] = variants.model_copy(update={"encoder": encoder(variants.encoder)})
+    changes["detect"] = detect.model_copy(
+        update={
+            "encoder": encoder(detect.encoder),
+            "model": Path(anchor(str(detect.model))) if detect.model else None,
+        }
+    )
     return settings.model_copy(update=changes)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from anyascii import anyascii
 from rapidfuzz import fuzz
 
+from selflearn.encoding import Encoder
 from selflearn.sound import CLASSES, SOFTENING
 from selflearn.wording import EDGE, GRAM_SIZES, UNSPACED, WITHIN_WORDS
 
@@ -235,7 +236,17 @@ def length(turn: Row) -> int:
     return len(heard(turn)[0])
 
 
-def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dict[str, float], float]:
+def meaning_similarity(source: Row, target: Row, encoder: Encoder) -> float:
+    """Cosine of what was heard first, NaN where the encoder knows nothing of either."""
+    left, right = (encoder.encode([heard(turn)[0]])[0].tolist() for turn in (source, target))
+    if not any(left) or not any(right):
+        return math.nan
+    return sum(a * b for a, b in zip(left, right, strict=True)) / math.hypot(*left) / math.hypot(*right)
+
+
+def compare(
+    source: Row, target: Row, distance: int, is_last: bool, encoder: Encoder | None = None
+) -> tuple[dict[str, float], float]:
     """Signals by name, NaN where missing, and the seed."""
     first_texts = heard(source)[:5], heard(target)[:5]
     said, said_then = values(source["goal"]), values(target["goal"])
@@ -257,6 +268,7 @@ def compare(source: Row, target: Row, distance: int, is_last: bool) -> tuple[dic
         "sound_similarity": sound_similarity(source, target),
         "words_shared": shared(all_words(source), all_words(target)),
         "wording_shared": wording,
+        "meaning_similarity": meaning_similarity(source, target, encoder) if encoder else math.nan,
         "item_again": item_again(source, target) if any_reading else math.nan,
         "value_again": value_again(source, target) if any_reading else math.nan,
         "reading_offered": reading_offered(source, target),

@@ -18,13 +18,13 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from selflearn.cli import main
+from selflearn.encoding import encoder as encoder_module
+from selflearn.encoding.encoder import Encoder, LexicalEncoder, check_dimensions, load_encoder
+from selflearn.encoding.static_encoder import MODULES, TOKENIZER, WEIGHT_NAME, WEIGHTS, StaticEncoder
+from selflearn.encoding.vocabulary import learn_tokenizer, silent_tokens
 from selflearn.errors import DataError, InfrastructureError, SettingsError
-from selflearn.variants import encoder as encoder_module
 from selflearn.variants.embedding import embed_utterances, embedder
-from selflearn.variants.encoder import Encoder, LexicalEncoder, check_dimensions, load_encoder
-from selflearn.variants.static_encoder import MODULES, TOKENIZER, WEIGHT_NAME, WEIGHTS, StaticEncoder
 from selflearn.variants.training import require_torch
-from selflearn.variants.vocabulary import learn_tokenizer, silent_tokens
 from wordings import ODD_TEXTS, ROOMS, said
 
 STATIC_TYPE = "sentence_transformers.sentence_transformer.modules.static_embedding.StaticEmbedding"
@@ -108,7 +108,7 @@ def test_the_path_without_torch_equals_sentence_transformers(static_folder: Path
 
 def test_encoding_without_torch_imports_none(static_folder: Path) -> None:
     script = (
-        "import sys; from selflearn.variants.encoder import load_encoder; "
+        "import sys; from selflearn.encoding.encoder import load_encoder; "
         f"load_encoder({str(static_folder)!r}).encode(['lights on']); print('torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from selflearn.encoding.encoder import Encoder, LexicalEncoder, load_encoder
+from selflearn.encoding.static_encoder import StaticEncoder
+from selflearn.encoding.vocabulary import learn_tokenizer
 from selflearn.errors import DataError, SettingsError
 from selflearn.turns.text import frame_goal
 from selflearn.variants.corpus import SEVERAL, Corpus, Positives, read_frames
-from selflearn.variants.encoder import Encoder, LexicalEncoder, load_encoder
-from selflearn.variants.static_encoder import StaticEncoder
 from selflearn.variants.training import PROVENANCE, TrainedEncoder, check_folder, train_encoder
-from selflearn.variants.vocabulary import learn_tokenizer
 from wordings import ODD_TEXTS, ROOMS, said
 
 

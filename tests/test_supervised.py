@@ -213,9 +213,9 @@ def test_gold_of_unknown_turns_is_refused_and_of_pairs_too_far_apart_left_out(
         ("{}", "signals, edges, match, unmatch or reliance is missing"),
         ("[1]", "is no saved detector"),
         ('{"format": "another"}', "its format is not selflearn.pairs"),
-        ('{"format": "selflearn.pairs", "version": 99}', "its version is 99, this one reads 2"),
-        ('{"format": "selflearn.pairs", "version": 2, "kind": "deep"}', "its kind is 'deep'"),
-        ('{"format": "selflearn.pairs", "version": 2, "kind": "mixed"}', "is no saved detector"),
+        ('{"format": "selflearn.pairs", "version": 99}', "its version is 99, this one reads 3"),
+        ('{"format": "selflearn.pairs", "version": 3, "kind": "deep"}', "its kind is 'deep'"),
+        ('{"format": "selflearn.pairs", "version": 3, "kind": "mixed"}', "is no saved detector"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(content: str, message: str, tmp_path: Path) -> None:

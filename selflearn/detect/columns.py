@@ -107,11 +107,16 @@ class TurnColumns:
     def _characters(self) -> Characters:
         return characters_of(self.texts.tolist())
 
+    @property
+    def first_text(self) -> Ints:
+        """Code of each turn's first text."""
+        return self.text_codes[self.text_offsets[:-1]]
+
     @cached_property
     def length(self) -> Ints:
         """Characters of each turn's first text."""
         lengths = np.array([len(text) for text in self.texts], dtype=np.int64)
-        return np.asarray(lengths[self.text_codes[self.text_offsets[:-1]]])
+        return np.asarray(lengths[self.first_text])
 
     @property
     def trouble(self) -> Bools:

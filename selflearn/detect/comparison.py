@@ -10,8 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from selflearn.detect.columns import TurnColumns, turn_columns
+from selflearn.detect.meaning import meanings_of
 from selflearn.detect.signals import PAIR_SIGNALS, levels
 from selflearn.detect.similarity import compare
+from selflearn.encoding import load_encoder
 from selflearn.ragged import Floats, Ints
 from selflearn.settings import Detect
 
@@ -52,16 +54,20 @@ def compare_sessions(turns: pa.Table, settings: Detect) -> Comparison:
 
     Pairs further apart than `max_gap_minutes` are no candidates; of a session, the first `max_turns_per_session` turns
     are compared. `turns` holds whole sessions, in order (columns of `detection.observed`).
+
+    Raises:
+        SelflearnError: the encoder that the settings name cannot be loaded.
     """
     index = turns["turn_index"].to_numpy().astype(np.int64)
     session = _sessions(turns, index, settings.max_turns_per_session)
     columns = turn_columns(turns, session)
     source, target = _candidates(session, columns.at, index, settings)
     distance = index[target] - index[source]
+    meanings = meanings_of(columns, source, target, load_encoder(settings.encoder)) if settings.encoder else None
     signals, seeds = np.empty((len(source), len(PAIR_SIGNALS))), np.empty(len(source))
     for start in range(0, len(source), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)
-        signals[some], seeds[some] = compare(columns, source[some], target[some], distance[some])
+        signals[some], seeds[some] = compare(columns, source[some], target[some], distance[some], meanings)
     return Comparison(columns, source, target, distance, signals, seeds, turns)
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.detector import Detector, scored_turns
+from selflearn.encoding import load_encoder, load_on_worker
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
@@ -80,7 +81,8 @@ def score_turns(turns: DataFrame, detectors: Mapping[date, Detector], settings: 
         # Ids of one day often begin alike; hashes are told apart at their first bytes.
         .sortWithinPartitions("turn_date", F.xxhash64("session_id"), "session_id", "turn_index")
     )
-    return ordered.mapInArrow(scorer(dict(detectors), settings), SCORED)
+    encoder_id = load_encoder(settings.encoder).encoder_id if settings.encoder else None
+    return ordered.mapInArrow(scorer(dict(detectors), settings, encoder_id), SCORED)
 
 
 def turn_outcomes(scored: DataFrame) -> DataFrame:
@@ -110,11 +112,16 @@ def _is_sampled(day: date, one_in: int) -> Column:
 
 
 def scorer(
-    detectors: Mapping[date, Detector], settings: Detect
+    detectors: Mapping[date, Detector], settings: Detect, encoder_id: str | None = None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """What a worker runs: batches of `observed` turns, sessions whole and in order, to batches of `SCORED`."""
+    """What a worker runs: batches of `observed` turns, sessions whole and in order, to batches of `SCORED`.
+
+    `encoder_id` is that of the settings' encoder, where they name one.
+    """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if encoder_id:
+            load_on_worker(settings.encoder, encoder_id)
         for turns in _whole_sessions(batches, settings.max_turns_per_session):
             for day, of_day in _days(turns):
                 compared = compare_sessions(of_day, settings)

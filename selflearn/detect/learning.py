@@ -22,6 +22,7 @@ from selflearn.detect.friction import FrictionModel, Seeding, claimed_doubt, sai
 from selflearn.detect.latent_class import LevelModel, fit, shipped_model, sigmoid, too_few
 from selflearn.detect.shares import path_keys, share_of, utterance_keys
 from selflearn.detect.signals import PAIR_SIGNALS, WITHHELD_SIGNALS, levels
+from selflearn.encoding import load_encoder
 from selflearn.lakehouse import tables
 from selflearn.ragged import Floats
 from selflearn.settings import Detect
@@ -67,12 +68,14 @@ def learn_daily(
     """
     counted: list[pd.DataFrame] = [earlier]
     detectors, pairs_per_turn = {}, {}
+    # One encoder's cosines tell nothing of another's.
+    counted_as = f"pair by {load_encoder(settings.encoder).encoder_id}" if settings.encoder else "pair"
     for day, turns in samples:
         compared = compare_sessions(turns, settings)
         pairs_per_turn[day] = len(compared.source) / max(1, compared.n_turns)
-        counted.append(count_patterns(day, "pair", compared.levels, compared.seeds))
+        counted.append(count_patterns(day, counted_as, compared.levels, compared.seeds))
         window = Window(counted, day, settings.window_days)
-        pair = pinned or _fit_pair(window)
+        pair = pinned or _fit_pair(window, counted_as)
         p_rephrase = sigmoid(pair.pair_log_odds(compared))
         detectors[day] = Detector(pair, _learn_friction(compared, p_rephrase, counted, window))
     models = [
@@ -88,8 +91,8 @@ def learn_daily(
     )
 
 
-def _fit_pair(window: Window) -> LevelModel:
-    patterns = window.patterns("pair", len(PAIR_SIGNALS))
+def _fit_pair(window: Window, counted_as: str) -> LevelModel:
+    patterns = window.patterns(counted_as, len(PAIR_SIGNALS))
     return fit("pair", patterns, PAIR_SIGNALS, WITHHELD_SIGNALS, shipped_model("pair"))
 
 

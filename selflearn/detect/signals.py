@@ -61,6 +61,12 @@ PAIR_SIGNALS: tuple[Signal, ...] = (
     Signal("words_shared", "similarity", (0.001, 0.15, 0.3, 0.5, 0.8), "words common to both n-bests, in any order"),
     Signal("wording_shared", "similarity", (0.15, 0.3, 0.45, 0.6, 0.75, 0.9), "characters common to both n-bests"),
     Signal(
+        "meaning_similarity",
+        "similarity",
+        (0.2, 0.4, 0.6, 0.75, 0.85, 0.95, 0.999),
+        "cosine of the two first texts' vectors, where an encoder is set",
+    ),
+    Signal(
         "item_again",
         "similarity",
         (0.01, 0.05, 0.15, 0.3, 0.5, 0.75),

@@ -18,6 +18,7 @@ from selflearn.detect.items import (
     reading_offered,
     value_again,
 )
+from selflearn.detect.meaning import Meanings
 from selflearn.detect.signals import PAIR_SIGNAL_NAMES
 from selflearn.ragged import Floats, Ints, max_of, products
 from selflearn.wording import beyond_chance, length_ratio, shared
@@ -29,7 +30,9 @@ _CHANCE_FOUND = 0.6
 """Partial ratio that unrelated strings reach: a value found no better than this is not found."""
 
 
-def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> tuple[Floats, Floats]:
+def compare(
+    turns: TurnColumns, source: Ints, target: Ints, distance: Ints, meanings: Meanings | None = None
+) -> tuple[Floats, Floats]:
     """Signals of each pair, shape (pairs, signals), in the order of `PAIR_SIGNALS`, NaN where missing; and its seed.
 
     The seed in [0, 1] says roughly, before any weight is learnt, which pairs a person would call a rephrase after a
@@ -57,6 +60,7 @@ def compare(turns: TurnColumns, source: Ints, target: Ints, distance: Ints) -> t
         "sound_similarity": _best_ratio(turns.best_sounds, source, target),
         "words_shared": shared(turns.word_profiles, source, target),
         "wording_shared": wording,
+        "meaning_similarity": meanings.similarity(source, target) if meanings else np.full(len(source), np.nan),
         "item_again": again,
         "value_again": np.where(considered, value_again(items, source, target), np.nan),
         "reading_offered": reading_offered(turns.readings, source, target),

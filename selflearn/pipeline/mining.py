@@ -20,6 +20,7 @@ from selflearn.detect import (
     score_turns,
     turn_outcomes,
 )
+from selflearn.encoding import load_encoder
 from selflearn.errors import DataError, VolumeError
 from selflearn.graph import cap_users, evidence
 from selflearn.lakehouse import tables
@@ -53,10 +54,12 @@ def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
 def run_detect(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Turns of the days to `rephrase_pairs` and `turn_outcomes`, each day with a detector of its own."""
     lake, settings = context.lake, context.settings.detect
+    pinned = read_pinned(settings.model, settings.encoder) if settings.model else None
+    if settings.encoder:
+        context.message = f"encoder {load_encoder(settings.encoder).encoder_id}"
     days = with_changed_day_before(context, "detect", "ingest", days)
     turns = lake.read(tables.TURNS, turn_date=days)
     n_turns = _count_turns(context, turns)
-    pinned = read_pinned(settings.model) if settings.model else None
     learnt = learn_daily(_samples(turns, n_turns), _earlier_patterns(context, days), settings, pinned)
     _check_forecast(context, sum(n * learnt.pairs_per_turn[day] for day, n in n_turns.items()))
     for table, rows in ((tables.LEVEL_PATTERNS, learnt.patterns), (tables.DETECTORS, learnt.models)):

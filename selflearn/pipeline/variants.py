@@ -10,6 +10,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from selflearn.encoding.encoder import Encoder, check_dimensions, load_encoder
+from selflearn.encoding.static_encoder import StaticEncoder
 from selflearn.errors import SettingsError
 from selflearn.graph import sum_window, window_days
 from selflearn.lakehouse import tables
@@ -19,8 +21,6 @@ from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.variants import Limits, goal_variants, known_goals, nearest_pairs
 from selflearn.variants.embedding import embed_utterances
-from selflearn.variants.encoder import Encoder, check_dimensions, load_encoder
-from selflearn.variants.static_encoder import StaticEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ def _model_of(record: str, day: date, settings: Detect | None) -> LevelModel | S
     fields = json.loads(record)
     if "sha256" not in fields:
         return label_free_model(record, day)
-    pinned = read_pinned(settings.model) if settings and settings.model else None
+    pinned = read_pinned(settings.model, settings.encoder) if settings and settings.model else None
     if not isinstance(pinned, SupervisedModel) or pinned.sha256 != fields["sha256"]:
         raise DataError(
             f"the pairs of {day} were scored by the pinned model with sha256 {fields['sha256'][:12]}",

@@ -17,9 +17,9 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
+from selflearn.encoding.vocabulary import silent_tokens, token_ids
 from selflearn.ragged import Ints, places
 from selflearn.variants.corpus import NO_GOAL, Frames, Positives
-from selflearn.variants.vocabulary import silent_tokens, token_ids
 
 BATCH_SIZE = 512
 PASSES = 10

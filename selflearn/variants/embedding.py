@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
-from selflearn.errors import InfrastructureError
-from selflearn.variants.encoder import load_encoder
+from selflearn.encoding import load_encoder, load_on_worker
 
 logger = logging.getLogger(__name__)
 
@@ -38,25 +35,11 @@ def embedder(encoder: str | None, expected_id: str) -> Callable[[Iterable[pa.Rec
     """What a worker runs: batches of utterances in, the same rows with their vectors out."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        task = TaskContext.get()
-        if task:
-            _use_threads(task.cpus())
-        loaded = load_encoder(encoder)
-        if loaded.encoder_id != expected_id:
-            raise InfrastructureError(
-                f"encoder {encoder} is {loaded.encoder_id} on a worker, {expected_id} on the driver",
-                "put the same folder on every machine",
-            )
+        loaded = load_on_worker(encoder, expected_id)
         for batch in batches:
             yield _with_vectors(batch, loaded.encode(batch["text"].to_pylist()), expected_id)
 
     return run
-
-
-def _use_threads(count: int) -> None:
-    """Spark gives a task so many cores, and tells BLAS and torch; tokenizers ask elsewhere."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
-    os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def _with_vectors(batch: pa.RecordBatch, vectors: np.ndarray, encoder_id: str) -> pa.RecordBatch:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from selflearn.encoding.encoder import INSTALL_EXTRA
+from selflearn.encoding.static_encoder import StaticEncoder
+from selflearn.encoding.vocabulary import learn_tokenizer
 from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.variants.corpus import Corpus, Positives, read_frames
-from selflearn.variants.encoder import INSTALL_EXTRA
-from selflearn.variants.static_encoder import StaticEncoder
-from selflearn.variants.vocabulary import learn_tokenizer
 
 DIMENSION = 128
 PROVENANCE = "selflearn.json"

@@ -24,6 +24,7 @@ from selflearn.detect.supervised.lexical import LexicalModel, Said, common_thing
 from selflearn.detect.supervised.linear import Labelled, LinearModel, fit_linear, logistic, standard_scores
 from selflearn.detect.supervised.model import MixedModel, SupervisedModel
 from selflearn.detect.supervised.trees import MAX_LEAVES, mean_of
+from selflearn.encoding import load_encoder
 from selflearn.errors import DataError
 from selflearn.ragged import Floats, Ints
 from selflearn.settings import Detect
@@ -99,7 +100,8 @@ def fit_pair_model(
             of_sentences = Labelled(features, sentences.labels)
             counts["n_sentence_pairs"] = len(sentences.labels)
         fitted = fit_linear(names, of_log, judged.pairs if judged else None, of_sentences)
-    return SupervisedModel(fitted, log, {**provenance, **counts})
+    encoder_id = load_encoder(settings.encoder).encoder_id if settings.encoder else None
+    return SupervisedModel(fitted, log, {**provenance, **counts}, encoder_id)
 
 
 def fit_label_free(compared: Comparison) -> LevelModel:

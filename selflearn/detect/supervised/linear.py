@@ -16,7 +16,7 @@ from selflearn.ragged import Floats
 
 WORDING: frozenset[str] = frozenset(
     {"text_similarity", "wording_shared", "item_again", "value_heard", "values_shared", "value_contradicts"}
-    | {"rest_again", "rest_alike", "rest_both", LABEL_FREE}
+    | {"meaning_similarity", "rest_again", "rest_alike", "rest_both", LABEL_FREE}
 )
 """Features that two sentences without any context have too."""
 

@@ -21,7 +21,7 @@ from selflearn.detect.supervised.trees import Trees
 from selflearn.ragged import Floats
 
 FORMAT = "selflearn.pairs"
-VERSION = 2
+VERSION = 3
 """To be raised with every change of what a feature means."""
 
 
@@ -69,6 +69,7 @@ class SupervisedModel:
         fitted: what turns features into log-odds.
         log: the label-free model it builds on, and statistics of the log.
         provenance: numbers of gold pairs, settings' fingerprint, versions of the tables read.
+        encoder_id: of the encoder whose vectors were compared, if there was one.
     """
 
     name: ClassVar[str] = "pair"
@@ -76,6 +77,7 @@ class SupervisedModel:
     fitted: LinearModel | MixedModel
     log: LogStatistics
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    encoder_id: str | None = None
 
     @property
     def label_free(self) -> LevelModel:
@@ -98,6 +100,7 @@ class SupervisedModel:
             "version": VERSION,
             "kind": kind,
             "provenance": dict(self.provenance),
+            "encoder_id": self.encoder_id,
             "fitted": self.fitted.to_fields(),
             "log": self.log.to_fields(),
         }
@@ -134,4 +137,4 @@ class SupervisedModel:
             raise ValueError(f"its kind is {fields.get('kind')!r}, known are {', '.join(_KINDS)}")
         fitted = _KINDS[fields["kind"]].from_fields(fields["fitted"])
         log = LogStatistics.from_fields(fields["log"])
-        return cls(fitted, log, fields["provenance"])
+        return cls(fitted, log, fields["provenance"], fields["encoder_id"])

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from selflearn.encoding.static_encoder import StaticEncoder, is_static
 from selflearn.errors import DataError, InfrastructureError, SettingsError
-from selflearn.variants.static_encoder import StaticEncoder, is_static
 
 Vectors = npt.NDArray[np.float32]
 """Shape (texts, dimension); rows have length one, or zero where nothing is known of a text."""

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from scipy import sparse
 from tokenizers import Tokenizer
 
+from selflearn.encoding.vocabulary import token_ids
 from selflearn.errors import SettingsError
-from selflearn.variants.vocabulary import token_ids
 
 MODULES, TOKENIZER, WEIGHTS = "modules.json", "tokenizer.json", "model.safetensors"
 WEIGHT_NAME = "embedding.weight"
