@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -15,14 +14,12 @@ from hypothesis import strategies as st
 
 from selflearn.variants.calibration import (
     MIN_KNOWN_PAIRS,
-    SURE,
     SameGoalModel,
-    _not_too_sure,
-    _sure_from,
     fit_same_goal,
     is_left_out,
     shipped_model,
 )
+from selflearn.variants.certainty import SURE, not_too_sure, sure_from
 from selflearn.variants.comparison import (
     SIGNALS,
     Lexicon,
@@ -174,18 +171,17 @@ def test_it_is_calibrated_on_goals_it_has_not_seen(fitted) -> None:
     ],
 )
 def test_pairs_are_sure_as_far_as_goals_and_not_pairs_have_shown(
-    fitted, right_goals: int, wrong_goals: int, is_sure: bool
+    right_goals: int, wrong_goals: int, is_sure: bool
 ) -> None:
-    _, _, known = fitted
-    n = 10 * (right_goals + wrong_goals)
-    goals = np.arange(n) // 10
-    some = replace(known, tested_goal=goals, is_same=goals < right_goals, weight=np.ones(n))
-    assert (_sure_from(some, np.full(n, 0.97), np.ones(n, dtype=bool)) <= 0.97) == is_sure
+    goal = np.repeat(np.arange(right_goals + wrong_goals), 10)
+    found = sure_from(np.full(len(goal), 0.97), goal < right_goals, goal, np.ones(len(goal)))
+    assert (found == 0.97) == is_sure
+    assert is_sure or found == 1.0
 
 
 def test_what_is_not_sure_stays_below() -> None:
     p = np.array([0.3, 0.9, 0.94, 0.96])
-    held = _not_too_sure(p, 0.95)
+    held = not_too_sure(p, 0.95)
     assert held.tolist() == [0.3, held[1], held[1], 0.96]
     assert 0.899 < held[1] < SURE
 

@@ -23,6 +23,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from selflearn.ragged import Floats, Ints
+from selflearn.variants.certainty import not_too_sure, reliability, sure_from
 from selflearn.variants.comparison import SIGNALS, WORD_BUCKETS, Bools, WordsApart
 
 N_FOLDS = 4
@@ -40,13 +41,6 @@ _CURVE_PAIRS = 20.0
 _LOCALE_PAIRS = 200.0
 """A locale's own curve counts half where it has about so many known pairs."""
 _MOST_CERTAIN = 0.999
-SURE = 0.9
-"""Whoever takes pairs for the same goal takes those that are at least so probable."""
-SURE_PRECISION = 0.95
-"""Of these at least so many are right, in all but `_RISK` of the draws of goals."""
-_RISK = 0.05
-_DRAWS = 200
-_SEED = 7
 _ENOUGH: Any = {"maxiter": 100, "ftol": 1e-6}
 """What more steps would change is lost in what the goals are known by."""
 SHIPPED = "shipped_same_goal.json"
@@ -92,7 +86,7 @@ class Score:
 class SameGoalModel:
     """Score, the curve of all locales, and the curves of those that have known pairs of their own.
 
-    From `sure_from` on probabilities may be `SURE`; what lies between is held just below that.
+    From `sure_from` on probabilities may be `certainty.SURE`; what lies between is held just below that.
     `metrics` tells how well it did on goals it had not seen; empty of the shipped model.
     """
 
@@ -117,7 +111,7 @@ class SameGoalModel:
     def probability(self, signals: Mapping[str, Floats], apart: WordsApart, locale: Sequence[str]) -> Floats:
         """Probability of each pair that both mean the same goal; the locale is that of the left utterance."""
         p = _probability(self.score.of(signals, apart), np.asarray(locale), self.curve, self.locale_curves)
-        return _not_too_sure(p, self.sure_from)
+        return not_too_sure(p, self.sure_from)
 
     def to_json(self) -> str:
         used = np.flatnonzero(self.score.word_gains)
@@ -212,15 +206,16 @@ def fit_same_goal(known: KnownPairs) -> SameGoalModel:
     for held in range(N_FOLDS):
         is_held = fold == held
         p[is_held] = _probability(score[is_held], known.locale[is_held], *_curves(known, score, ~is_held))
+    tested = (p, known.is_same, known.tested_goal, known.weight)
     for held in range(N_FOLDS):
         is_held = fold == held
-        bounded[is_held] = _not_too_sure(p[is_held], _sure_from(known, p, ~is_held))
-    reliability = {"": _reliability(known, bounded, everything)}
-    reliability |= {
-        name: _reliability(known, bounded, known.locale == name) for name in sorted(set(known.locale.tolist()))
-    }
+        bounded[is_held] = not_too_sure(p[is_held], sure_from(*(column[~is_held] for column in tested)))
+    told = {"": reliability(bounded, known.is_same, known.weight)}
+    for name in sorted(set(known.locale.tolist())):
+        rows = known.locale == name
+        told[name] = reliability(bounded[rows], known.is_same[rows], known.weight[rows])
     fitted, curves = _fit(known, np.arange(len(score))), _curves(known, score, everything)
-    return SameGoalModel(fitted, *curves, _sure_from(known, p, everything), {**counts, "locales": reliability})
+    return SameGoalModel(fitted, *curves, sure_from(*tested), {**counts, "locales": told})
 
 
 def _held_out_scores(known: KnownPairs) -> Floats:
@@ -328,44 +323,6 @@ def _probability(
         chosen = locale == name
         log_odds[chosen] = curve.log_odds(score[chosen])
     return np.clip(_sigmoid(log_odds), 1 - _MOST_CERTAIN, _MOST_CERTAIN)
-
-
-def _not_too_sure(p: Floats, sure_from: float) -> Floats:
-    return np.where(p < sure_from, np.minimum(p, np.nextafter(SURE, 0)), p)
-
-
-def _sure_from(known: KnownPairs, p: Floats, rows: Bools) -> float:
-    """The least probability, from `SURE` on, above which pairs are right as often as promised; 1 where none is.
-
-    Beside the goals that there are, each draw holds one more, of their mean weight, whose pairs are right no oftener
-    than `SURE`: a few goals prove little.
-    """
-    order = np.flatnonzero(rows & (p >= SURE))
-    order = order[np.argsort(-p[order], kind="stable")]
-    if not len(order):
-        return 1.0
-    goal = np.unique(known.tested_goal[order], return_inverse=True)[1]
-    weight, draws = known.weight[order], np.random.default_rng(_SEED)
-    total, n_goals = np.cumsum(weight), int(goal.max()) + 1
-    precision = np.empty((_DRAWS, len(order)))
-    for draw in precision:
-        luck = draws.exponential(size=n_goals + 1)
-        drawn, another = weight * luck[goal], luck[-1] * total[-1] / n_goals
-        draw[:] = (np.cumsum(drawn * known.is_same[order]) + SURE * another) / (np.cumsum(drawn) + another)
-    is_last_of_equals = np.append(np.diff(p[order]) < 0, True)
-    enough = np.flatnonzero(is_last_of_equals & (np.quantile(precision, _RISK, axis=0) >= SURE_PRECISION))
-    return float(p[order[enough[-1]]]) if len(enough) else 1.0
-
-
-def _reliability(known: KnownPairs, p: Floats, rows: Bools, n_bins: int = 10) -> dict[str, Any]:
-    """Weighted calibration error, and of each filled bin the weight, mean probability and share of the same goal."""
-    weight, p, is_same = known.weight[rows], p[rows], known.is_same[rows].astype(np.float64)
-    place = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
-    sums = [np.bincount(place, weights=weight * values, minlength=n_bins) for values in (np.ones(len(p)), p, is_same)]
-    filled = sums[0] > 0
-    bins = [[float(n), float(q / n), float(y / n)] for n, q, y in zip(*(s[filled] for s in sums), strict=True)]
-    error = float(np.abs(sums[1] - sums[2]).sum() / max(sums[0].sum(), 1e-9))
-    return {"n": len(p), "n_same_goal": int(is_same.sum()), "calibration_error": error, "bins": bins}
 
 
 def _by_pair(apart: WordsApart) -> sparse.csr_array:
