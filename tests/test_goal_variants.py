@@ -14,10 +14,10 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from selflearn.errors import DataError, SettingsError
+from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.evaluate import evaluate_variants
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.store import CommitLabel, Lakehouse
+from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
 from selflearn.pipeline import STAGES, run_stage
 from selflearn.pipeline.variants import new_encoder, newest_encoder
 from selflearn.settings import Settings, Source, Variants
@@ -176,6 +176,18 @@ def test_vectors_of_another_dimension_under_the_encoders_name_are_refused(mined:
     other.replace(tables.TURNS, turns, LABEL, turn_date=[DAY])
     with pytest.raises(DataError, match="makes vectors of 512 numbers, table utterances holds some of 2"):
         run_stage(STAGES["embed"], other, settings.model_copy(update={"lake": other.root}), [DAY])
+
+
+def test_what_another_run_inserted_meanwhile_is_not_inserted_again(mined: tuple[Lakehouse, Settings]) -> None:
+    lake, _ = mined
+    shared = Lakehouse(lake.spark, f"{lake.root}/shared")
+    shared.create(tables.UTTERANCES)
+    seen = versions(shared, [tables.UTTERANCES])["utterances"]
+    row = lake.spark.createDataFrame([("en", "u", "e", "text", [1.0])], tables.UTTERANCES.schema)
+    assert shared.insert(tables.UTTERANCES, row, LABEL, seen) == 1
+    with pytest.raises(InfrastructureError, match="another run wrote the same part of table utterances"):
+        shared.insert(tables.UTTERANCES, row, LABEL, seen)
+    assert shared.read(tables.UTTERANCES).count() == 1
 
 
 def test_an_encoder_that_is_missing_is_named(mined: tuple[Lakehouse, Settings], tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selflearn.variants.calibration import MIN_KNOWN_PAIRS, SameGoalModel, fit_same_goal, is_left_out, shipped_model
+from selflearn.variants.calibration import (
+    MIN_KNOWN_PAIRS,
+    SameGoalModel,
+    fit_same_goal,
+    is_left_out,
+    shipped_model,
+)
+from selflearn.variants.certainty import SURE, not_too_sure, sure_from
 from selflearn.variants.comparison import (
     SIGNALS,
     Lexicon,
@@ -155,6 +162,30 @@ def test_it_is_calibrated_on_goals_it_has_not_seen(fitted) -> None:
     assert sum(weight for weight, *_ in found["bins"]) == pytest.approx(known.weight.sum())
 
 
+@pytest.mark.parametrize(
+    ("right_goals", "wrong_goals", "is_sure"),
+    [
+        pytest.param(60, 0, True, id="many goals, all right"),
+        pytest.param(60, 12, False, id="many goals, a fifth of them wrong"),
+        pytest.param(2, 0, False, id="two goals prove little"),
+    ],
+)
+def test_pairs_are_sure_as_far_as_goals_and_not_pairs_have_shown(
+    right_goals: int, wrong_goals: int, is_sure: bool
+) -> None:
+    goal = np.repeat(np.arange(right_goals + wrong_goals), 10)
+    found = sure_from(np.full(len(goal), 0.97), goal < right_goals, goal, np.ones(len(goal)))
+    assert (found == 0.97) == is_sure
+    assert is_sure or found == 1.0
+
+
+def test_what_is_not_sure_stays_below() -> None:
+    p = np.array([0.3, 0.9, 0.94, 0.96])
+    held = not_too_sure(p, 0.95)
+    assert held.tolist() == [0.3, held[1], held[1], 0.96]
+    assert 0.899 < held[1] < SURE
+
+
 def test_no_signal_makes_the_same_goal_less_likely(fitted) -> None:
     model, _, _ = fitted
     assert set(model.score.gains) == set(SIGNALS)
@@ -164,15 +195,17 @@ def test_no_signal_makes_the_same_goal_less_likely(fitted) -> None:
 
 def test_of_a_trained_encoder_it_trusts_the_goals_that_were_left_out() -> None:
     everything = pairs_of(said("en"), 3_000)
-    ends = zip(everything["left_goal"].to_pylist(), everything["right_goal"].to_pylist(), strict=True)
+    ends = list(zip(everything["left_goal"].to_pylist(), everything["right_goal"].to_pylist(), strict=True))
     known, _ = known_pairs(everything, density(everything), True)
-    unseen = [is_left_out(left) or is_left_out(right) for left, right in ends]
-    assert known.is_unseen.tolist() == unseen
-    assert known.weight[~known.is_unseen].sum() < known.weight[known.is_unseen].sum()
-    # Those that are left stand for all of their kind.
-    same = (everything["left_goal"].to_numpy() == everything["right_goal"].to_numpy()).mean()
-    assert known.weight[known.is_same].sum() / known.weight.sum() == pytest.approx(same, abs=0.02)
-    assert fit_same_goal(known).metrics["locales"][""]["n"] == sum(unseen)
+    n_unseen = np.array([is_left_out(left) + is_left_out(right) for left, right in ends])
+    assert len(known.is_same) == (n_unseen > 0).sum()
+    # All pairs count alike here, but that one with two such goals is met twice as often.
+    assert known.weight == pytest.approx(known.weight.max() * n_unseen[n_unseen > 0] / 2)
+    kept = [end for end, n in zip(ends, n_unseen, strict=True) if n]
+    tested = [end[0 if is_left else 1] for end, is_left in zip(kept, known.is_left_tested, strict=True)]
+    assert all(map(is_left_out, tested))
+    assert len(set(zip(tested, known.tested_goal.tolist(), strict=True))) == len(set(tested))
+    assert fit_same_goal(known).metrics["locales"][""]["n"] == len(tested)
 
 
 def test_a_locale_with_few_utterances_has_the_curve_of_all() -> None:

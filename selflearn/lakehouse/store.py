@@ -127,8 +127,10 @@ class Lakehouse:
             return rows
         return rows.join(self.read(table).select(*table.key), list(table.key), "left_anti")
 
-    def insert(self, table: Table, rows: DataFrame, label: CommitLabel) -> int:
+    def insert(self, table: Table, rows: DataFrame, label: CommitLabel, seen: int | None = None) -> int:
         """Add rows whose keys are `absent`, for tables whose rows never change; returns the rows written.
+
+        `seen` is the version of the table in which they were absent; left out, the newest is taken for it.
 
         Raises:
             DataError: the rows break a constraint of the table, or the table has other columns.
@@ -136,8 +138,11 @@ class Lakehouse:
         """
         self.create(table)
         path = self.path(table)
+        newest = newest_version(self.spark, path)
+        if seen is not None and newest != seen:
+            raise _written_meanwhile(table)
         # Of two runs that saw the same version only one can commit: the other's rows may be there by then.
-        version = newest_version(self.spark, path) + 1
+        version = newest + 1
         writer = (
             rows.select(*table.schema.fieldNames())
             .write.format("delta")
@@ -185,15 +190,19 @@ def _literal(value: object) -> str:
     return f"'{escaped}'"
 
 
+def _written_meanwhile(table: Table) -> InfrastructureError:
+    return InfrastructureError(
+        f"another run wrote the same part of table {table.name} meanwhile; nothing of this run was written",
+        "wait for the other run to end, then run this stage again",
+    )
+
+
 @contextmanager
 def _clear_errors(table: Table) -> Iterator[None]:
     try:
         yield
     except DeltaConcurrentModificationException as error:
-        raise InfrastructureError(
-            f"another run wrote the same part of table {table.name} meanwhile; nothing of this run was written",
-            "wait for the other run to end, then run this stage again",
-        ) from error
+        raise _written_meanwhile(table) from error
     except (PySparkException, Py4JJavaError) as error:
         violation = _VIOLATION.search(str(error))
         if violation is None:

@@ -49,9 +49,9 @@ class StageContext:
         """Replace the given partitions; returns, and notes, the rows written."""
         return self._noted(table, lambda: self.lake.replace(table, rows, self.label, **partitions))
 
-    def insert(self, table: Table, rows: DataFrame) -> int:
-        """Insert rows whose keys are absent; returns, and notes, the rows written."""
-        return self._noted(table, lambda: self.lake.insert(table, rows, self.label))
+    def insert(self, table: Table, rows: DataFrame, seen: int) -> int:
+        """Insert rows whose keys were absent in the version seen; returns, and notes, the rows written."""
+        return self._noted(table, lambda: self.lake.insert(table, rows, self.label, seen))
 
     def _noted(self, table: Table, write: Callable[[], int]) -> int:
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from selflearn.errors import SettingsError
 from selflearn.graph import sum_window, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, landing
+from selflearn.lakehouse.store import versions
 from selflearn.pipeline.days import with_changed_day_before
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
@@ -34,6 +35,7 @@ def run_embed(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     days = with_changed_day_before(context, "embed", "ingest", days)
     lake.create(tables.UTTERANCES)
     _check_cached(context, encoder)
+    seen = versions(lake, [tables.UTTERANCES])[tables.UTTERANCES.name]
     said = lake.read(tables.TURNS, turn_date=days).select(
         "locale", "utterance_id", F.lit(encoder.encoder_id).alias("encoder_id"), F.col("normalised_text").alias("text")
     )
@@ -41,7 +43,7 @@ def run_embed(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         new = land(lake.absent(tables.UTTERANCES, said.distinct()))
         # An insert of nothing would still be a version, and make the stages after this one look undone.
         if not new.isEmpty():
-            context.insert(tables.UTTERANCES, embed_utterances(new, name))
+            context.insert(tables.UTTERANCES, embed_utterances(new, name), seen)
     return days
 
 
@@ -111,7 +113,9 @@ def _with_vectors(context: StageContext, encoder: Encoder, as_of: date, land: La
     """The window's utterances: `known_goals.KNOWN`, text and vector."""
     _check_cached(context, encoder)
     graph = context.settings.graph
-    evidence = context.lake.read(tables.EVIDENCE, turn_date=window_days(as_of, graph))
+    # What was served under a rewrite says nothing of the utterance itself; pairs are not looked at here.
+    kinds = F.col("kind").isin("utterance", "reading")
+    evidence = context.lake.read(tables.EVIDENCE, turn_date=window_days(as_of, graph)).where(kinds)
     said = known_goals(sum_window(evidence, as_of, graph).utterances, launch_set(context))
     cached = _cached(context, encoder).select("utterance_id", "text", "vector")
     utterances = land(said.join(cached, "utterance_id", "left"))

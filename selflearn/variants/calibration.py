@@ -4,14 +4,15 @@ A logistic model of monotone signals, each bent at a few knots, and of the words
 has ("on" and "off" part goals that "please" does not). Goals are dealt into folds; each pair is scored by a model that
 has seen no pair of its goal. On these scores a curve is laid that
 makes them probabilities (Platt 1999, bent at one point), for all locales together and, as far as its own pairs speak
-for it, for each.
+for it, for each. Pairs count as sure as far as others of goals held out that were given as much were right; how far
+that holds beyond the goals at hand is told by weighting goals, not pairs, at random (Rubin's Bayesian bootstrap, 1981).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 from zlib import crc32
@@ -22,12 +23,13 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from selflearn.ragged import Floats, Ints
+from selflearn.variants.certainty import not_too_sure, reliability, sure_from
 from selflearn.variants.comparison import SIGNALS, WORD_BUCKETS, Bools, WordsApart
 
 N_FOLDS = 4
 N_LEFT_OUT = 4
 """One goal in so many is left out when an encoder is trained."""
-MIN_KNOWN_PAIRS = 100
+MIN_KNOWN_PAIRS = 20
 """Pairs of either kind, same goal and different goals, below which the shipped model serves."""
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _RIDGE = 1.0
@@ -84,12 +86,14 @@ class Score:
 class SameGoalModel:
     """Score, the curve of all locales, and the curves of those that have known pairs of their own.
 
+    From `sure_from` on probabilities may be `certainty.SURE`; what lies between is held just below that.
     `metrics` tells how well it did on goals it had not seen; empty of the shipped model.
     """
 
     score: Score
     curve: Curve
     locale_curves: Mapping[str, Curve]
+    sure_from: float
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,7 +110,8 @@ class SameGoalModel:
 
     def probability(self, signals: Mapping[str, Floats], apart: WordsApart, locale: Sequence[str]) -> Floats:
         """Probability of each pair that both mean the same goal; the locale is that of the left utterance."""
-        return _probability(self.score.of(signals, apart), np.asarray(locale), self.curve, self.locale_curves)
+        p = _probability(self.score.of(signals, apart), np.asarray(locale), self.curve, self.locale_curves)
+        return not_too_sure(p, self.sure_from)
 
     def to_json(self) -> str:
         used = np.flatnonzero(self.score.word_gains)
@@ -117,6 +122,7 @@ class SameGoalModel:
             "word_gains": {str(k): round(float(self.score.word_gains[k]), 3) for k in used.tolist()},
             "curve": vars(self.curve),
             "locale_curves": {name: vars(curve) for name, curve in self.locale_curves.items()},
+            "sure_from": self.sure_from,
             "metrics": self.metrics,
         }
         return json.dumps(content, sort_keys=True)
@@ -133,22 +139,24 @@ class SameGoalModel:
             Score(content["constant"], knots, gains, word_gains),
             Curve(**content["curve"]),
             {name: Curve(**curve) for name, curve in content["locale_curves"].items()},
+            content["sure_from"],
             content["metrics"],
         )
 
 
 @dataclass(frozen=True)
 class KnownPairs:
-    """Pairs of utterances whose goals are known.
+    """Pairs of utterances whose goals are known; one goal of each pair, the tested one, stands for goals never seen.
 
     Attributes:
         signals: by name, shape (pairs,).
         apart: words that one of the two lacks.
         is_same: whether the two goals are one.
         left_fold, right_fold: folds of the two goals, below `N_FOLDS`.
+        is_left_tested: whether the left goal is the tested one, else the right one.
+        tested_goal: its number.
         locale: of the left utterance.
         weight: how many candidate pairs each stands for.
-        is_unseen: whether the encoder cannot have been trained on both goals.
     """
 
     signals: Mapping[str, Floats]
@@ -156,9 +164,15 @@ class KnownPairs:
     is_same: Bools
     left_fold: Ints
     right_fold: Ints
+    is_left_tested: Bools
+    tested_goal: Ints
     locale: npt.NDArray[np.object_]
     weight: Floats
-    is_unseen: Bools
+
+    @property
+    def fold(self) -> Ints:
+        """Of the tested goal."""
+        return np.where(self.is_left_tested, self.left_fold, self.right_fold)
 
 
 def fold_of(goal: str, n_folds: int = N_FOLDS) -> int:
@@ -185,32 +199,33 @@ def fit_same_goal(known: KnownPairs) -> SameGoalModel:
     counts = {"n_known_pairs": len(known.is_same), "n_same_goal": n_same}
     if min(n_same, len(known.is_same) - n_same) < MIN_KNOWN_PAIRS:
         shipped = shipped_model()
-        return SameGoalModel(shipped.score, shipped.curve, {}, counts)
-    score, fold = _held_out_scores(known)
-    unseen = known.is_unseen
-    p = np.empty(len(score))
+        return replace(shipped, locale_curves={}, metrics=counts)
+    score, fold = _held_out_scores(known), known.fold
+    everything = np.ones(len(score), dtype=bool)
+    p, bounded = np.empty(len(score)), np.empty(len(score))
     for held in range(N_FOLDS):
         is_held = fold == held
-        p[is_held] = _probability(score[is_held], known.locale[is_held], *_curves(known, score, unseen & ~is_held))
-    locales = sorted(set(known.locale[unseen]))
-    reliability = {"": _reliability(known, p, unseen)}
-    reliability |= {name: _reliability(known, p, unseen & (known.locale == name)) for name in locales}
-    fitted, curves = _fit(known, np.arange(len(score))), _curves(known, score, unseen)
-    return SameGoalModel(fitted, *curves, {**counts, "locales": reliability})
+        p[is_held] = _probability(score[is_held], known.locale[is_held], *_curves(known, score, ~is_held))
+    tested = (p, known.is_same, known.tested_goal, known.weight)
+    for held in range(N_FOLDS):
+        is_held = fold == held
+        bounded[is_held] = not_too_sure(p[is_held], sure_from(*(column[~is_held] for column in tested)))
+    told = {"": reliability(bounded, known.is_same, known.weight)}
+    for name in sorted(set(known.locale.tolist())):
+        rows = known.locale == name
+        told[name] = reliability(bounded[rows], known.is_same[rows], known.weight[rows])
+    fitted, curves = _fit(known, np.arange(len(score))), _curves(known, score, everything)
+    return SameGoalModel(fitted, *curves, sure_from(*tested), {**counts, "locales": told})
 
 
-def _held_out_scores(known: KnownPairs) -> tuple[Floats, Ints]:
-    """Score of each pair by a model that has seen no pair of one of its goals, and the fold of that goal."""
-    # Of a pair with two goals either may be the one held out: which, hangs on the pair.
-    takes_left = (np.arange(len(known.is_same)) % 2) == 0
-    fold = np.where(takes_left, known.left_fold, known.right_fold)
-    score = np.empty(len(fold))
+def _held_out_scores(known: KnownPairs) -> Floats:
+    """Score of each pair by a model that has seen no pair of its tested goal."""
+    fold, score = known.fold, np.empty(len(known.is_same))
     for held in range(N_FOLDS):
         seen = np.flatnonzero((known.left_fold != held) & (known.right_fold != held))
         chosen = np.flatnonzero(fold == held)
-        fitted = _fit(known, seen)
-        score[chosen] = fitted.of(*_some(known, chosen))
-    return score, fold
+        score[chosen] = _fit(known, seen).of(*_some(known, chosen))
+    return score
 
 
 def _some(known: KnownPairs, rows: Ints) -> tuple[dict[str, Floats], WordsApart]:
@@ -308,17 +323,6 @@ def _probability(
         chosen = locale == name
         log_odds[chosen] = curve.log_odds(score[chosen])
     return np.clip(_sigmoid(log_odds), 1 - _MOST_CERTAIN, _MOST_CERTAIN)
-
-
-def _reliability(known: KnownPairs, p: Floats, rows: Bools, n_bins: int = 10) -> dict[str, Any]:
-    """Weighted calibration error, and of each filled bin the weight, mean probability and share of the same goal."""
-    weight, p, is_same = known.weight[rows], p[rows], known.is_same[rows].astype(np.float64)
-    place = np.minimum((p * n_bins).astype(np.int64), n_bins - 1)
-    sums = [np.bincount(place, weights=weight * values, minlength=n_bins) for values in (np.ones(len(p)), p, is_same)]
-    filled = sums[0] > 0
-    bins = [[float(n), float(q / n), float(y / n)] for n, q, y in zip(*(s[filled] for s in sums), strict=True)]
-    error = float(np.abs(sums[1] - sums[2]).sum() / max(sums[0].sum(), 1e-9))
-    return {"n": len(p), "n_same_goal": int(is_same.sum()), "calibration_error": error, "bins": bins}
 
 
 def _by_pair(apart: WordsApart) -> sparse.csr_array:

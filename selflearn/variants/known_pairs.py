@@ -23,7 +23,6 @@ from selflearn.variants.comparison import (
 
 COSINE_BINS = 20
 """Of a unit of cosine."""
-_SEEN_PAIRS = 500
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.2, 5.0
 
 Density = Mapping[tuple[str, int], int]
@@ -33,9 +32,10 @@ Density = Mapping[tuple[str, int], int]
 def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[KnownPairs, Lexicon]:
     """What the calibration needs of pairs of known goals, and the lexicon of all their utterances.
 
-    Pairs of which an encoder that is trained on the log may have seen both goals together count no more than
-    `_SEEN_PAIRS`, and the curve is not laid on them; the others of their kind, same goal or not, stand for them. What
-    the lexicon knows from a pair's own utterances does not count for it.
+    An encoder that is trained on the log puts together what it was trained on. So with such a one a pair must have a
+    goal that was left out of training: that is the tested one, and stands for goals that nobody knows yet. A pair of
+    two such goals is met twice as often as a pair of such a goal and another, for a quarter of either is left out.
+    What the lexicon knows from a pair's own utterances does not count for it.
 
     Args:
         pairs: columns of `same_goal.DESCRIBED`, neither goal null.
@@ -43,22 +43,24 @@ def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[Kn
         is_trained: whether the encoder is one that `selflearn encoder train` made.
     """
     lexicon, weight = _lexicon(pairs), _stands_for(pairs, density)
-    is_same = pairs["left_goal"].to_numpy() == pairs["right_goal"].to_numpy()
-    is_unseen = np.ones(len(pairs), dtype=bool)
-    if is_trained:
-        is_unseen = (_each(pairs["left_goal"], is_left_out) | _each(pairs["right_goal"], is_left_out)) > 0
-        share = weight[is_same].sum() / max(weight.sum(), _LEAST_WEIGHT)
-        for kind, of_all in ((is_same, share), (~is_same, 1 - share)):
-            for part, n in ((is_unseen, is_unseen.sum()), (~is_unseen, min(_SEEN_PAIRS, (~is_unseen).sum()))):
-                weight[kind & part] *= of_all * n / max(weight[kind & part].sum(), _LEAST_WEIGHT)
+    testable = [
+        _each(pairs[f"{side}_goal"], is_left_out if is_trained else lambda goal: True) for side in ("left", "right")
+    ]
+    weight *= (testable[0] + testable[1]) / 2
+    kept = weight > 0
+    pairs, weight, left_testable, right_testable = pairs.filter(kept), weight[kept], *(t[kept] for t in testable)
+    # Of a pair with two such goals either may be the one: which, hangs on its place.
+    is_left = np.where(left_testable == right_testable, np.arange(len(pairs)) % 2 == 0, left_testable > 0)
+    left_goal, right_goal = (pairs[f"{side}_goal"].to_numpy() for side in ("left", "right"))
+    tested = np.unique(np.where(is_left, left_goal, right_goal).astype(str), return_inverse=True)[1]
     left, right = (_strings(pairs[f"{side}_text"]) for side in ("left", "right"))
     own = (_value_words(left, pairs["left_goal"]), _value_words(right, pairs["right_goal"]))
     of_words, apart = words_apart(left, right, lexicon, own)
     left_fold, right_fold = (_each(pairs[f"{side}_goal"], fold_of) for side in ("left", "right"))
     signals = own_signals(pairs) | text_signals(left, right) | of_words
-    return KnownPairs(
-        signals, apart, is_same, left_fold, right_fold, pairs["left_locale"].to_numpy(), weight, is_unseen
-    ), lexicon
+    is_same, locale = left_goal == right_goal, pairs["left_locale"].to_numpy()
+    known = KnownPairs(signals, apart, is_same, left_fold, right_fold, is_left, tested, locale, weight)
+    return known, lexicon
 
 
 def _lexicon(pairs: pa.Table) -> Lexicon:
