@@ -48,7 +48,8 @@ def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[Kn
     ]
     weight *= (testable[0] + testable[1]) / 2
     kept = weight > 0
-    pairs, weight, left_testable, right_testable = pairs.filter(kept), weight[kept], *(t[kept] for t in testable)
+    pairs, weight = pairs.filter(kept), weight[kept]
+    left_testable, right_testable = testable[0][kept], testable[1][kept]
     # Of a pair with two such goals either may be the one: which, hangs on its place.
     is_left = np.where(left_testable == right_testable, np.arange(len(pairs)) % 2 == 0, left_testable > 0)
     left_goal, right_goal = (pairs[f"{side}_goal"].to_numpy() for side in ("left", "right"))
