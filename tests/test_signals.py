@@ -225,6 +225,7 @@ def test_what_is_unknown_is_missing_and_never_a_guess() -> None:
     assert unknown == {
         "source_confidence", "source_recognition", "source_completed", "value_again", "values_shared",
         "value_contradicts", "value_heard", "item_again", "prompt_repeated", "source_interrupted", "reading_offered",
+        "meaning_similarity",
     }  # fmt: skip
     unscored = turn("hello there", {goal("greet"): 1.0}, nlu_score=None)
     assert columns(unscored).heuristic_friction()[0] == 0
