@@ -125,6 +125,7 @@ def mined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
         "context": F.lit(""),
         "n": F.lit(1.0),
         "friction_sum": F.lit(0.1),
+        "gave_up_sum": F.lit(0.0),
         # Of one wording of each goal nothing is known.
         "n_outcomes": F.when(F.col("text").endswith("please"), 0.0).otherwise(1.0),
         "outcome_sum": F.lit(-1.0),
