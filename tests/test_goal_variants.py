@@ -162,7 +162,10 @@ def test_variants_are_found_and_calibrated_and_nothing_is_encoded_twice(mined: t
     assert len(exact) == len(CITIES) * 2 * 3 + 3
     goals = read(lake, "turns").set_index("utterance_id")["goal"]
     is_same = goals[semantic["left_utterance"]].to_numpy() == goals[semantic["right_utterance"]].to_numpy()
-    assert semantic["p_same_goal"][is_same].mean() > semantic["p_same_goal"][~is_same].mean() + 0.3
+    # Wordings of nothing known find their goal, and pairs of other goals are too improbable for a row.
+    assert len(semantic) > len(CITIES)
+    assert is_same.mean() > 0.9
+    assert semantic["p_same_goal"].mean() > 0.5
     evaluation = evaluate_variants(lake.root)
     assert evaluation.overall.calibration_error < 0.1
     assert evaluation.encoder_id == "lexical-1"
