@@ -110,9 +110,12 @@ class Lakehouse:
             .option("replaceWhere", predicate)
             .option("userMetadata", _metadata(label))
         )
+        before = newest_version(self.spark, self.path(table))
         with _clear_errors(table):
             writer.save(self.path(table))
-        return rows_written(self.spark, self.path(table), newest_version(self.spark, self.path(table)))
+        written = newest_version(self.spark, self.path(table))
+        # No rows in the place of none are no commit.
+        return rows_written(self.spark, self.path(table), written) if written > before else 0
 
     def append(self, table: Table, rows: DataFrame, label: CommitLabel) -> None:
         """Add rows; only for tables whose every row is new by construction (`runs`, `releases`)."""
