@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -63,9 +64,10 @@ def leased(lake: Lakehouse, part: str, owner: str) -> Iterator[None]:
     log, since = _Log(lake, part), time.time()
     try:
         number = _take(log, part, owner, since)
-    except Py4JJavaError as error:
+    except (Py4JJavaError, OSError) as error:
+        reason = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
         raise InfrastructureError(
-            f"nothing can be written to the lake {lake.root}: {error.java_exception.getMessage()}",
+            f"nothing can be written to the lake {lake.root}: {reason}",
             "make it writable, free some room there, or name another `lake` in the settings",
         ) from error
     ended, lost = threading.Event(), threading.Event()
@@ -147,6 +149,23 @@ class _Log:
 
     def add(self, number: int, entry: _Entry) -> bool:
         """Write the entry; says whether it is the newest, and none of its number was there before."""
+        if not self._create(number, json.dumps(asdict(entry)).encode()):
+            return False
+        # Who took over from a stalled run has removed the entry of this number, but not its own newest.
+        return max(self._numbers(), default=number) <= number
+
+    def _create(self, number: int, content: bytes) -> bool:
+        """Write the file of that number; False where there is one."""
+        if self._system.getUri().getScheme() == "file":
+            # Hadoop looks for a local file and then makes it: two who look at once would both make it.
+            folder = Path(self._place.toUri().getPath())
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with (folder / self._name(number)).open("xb") as file:
+                    file.write(content)
+            except FileExistsError:
+                return False
+            return True
         try:
             stream = self._system.create(self._path(number), False)
         except Py4JJavaError:
@@ -154,11 +173,10 @@ class _Log:
                 return False
             raise
         try:
-            stream.write(json.dumps(asdict(entry)).encode())
+            stream.write(content)
         finally:
             stream.close()
-        # Who took over from a stalled run has removed the entry of this number, but not its own newest.
-        return max(self._numbers(), default=number) <= number
+        return True
 
     def forget_before(self, number: int) -> None:
         for old in self._numbers():
@@ -187,4 +205,8 @@ class _Log:
 
     def _path(self, number: int) -> Any:
         jvm: Any = self.lake.spark._jvm
-        return jvm.org.apache.hadoop.fs.Path(f"{self._folder}/{number:012d}")
+        return jvm.org.apache.hadoop.fs.Path(f"{self._folder}/{self._name(number)}")
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"{number:012d}"
