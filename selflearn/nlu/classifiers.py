@@ -42,26 +42,27 @@ class ItemClassifiers:
 
     def __init__(self, features: sparse.csr_matrix, examples: Sequence[Example]) -> None:
         known = np.array([example.tagged is not None for example in examples])
-        self._features, chosen = features[known], [example for example in examples if example.tagged is not None]
+        rows, chosen = features[known], [example for example in examples if example.tagged is not None]
         unsaid = Counter(item for example in chosen for item in unsaid_items(example))
         self.items: tuple[Item, ...] = tuple(sorted(item for item, n in unsaid.items() if n >= MIN_EXAMPLES))
         weights = np.array([example.weight for example in chosen])
-        fits = [self._fit(np.array([item in example.items for example in chosen]), weights) for item in self.items]
+        fits = [_fit(rows, np.array([item in one.items for one in chosen]), weights) for item in self.items]
         self._coefficients = np.array([coefficients for coefficients, _ in fits]).reshape(-1, features.shape[1])
         self._intercepts = np.array([intercept for _, intercept in fits])
-        del self._features
 
     def probabilities(self, features: sparse.csr_matrix) -> Floats:
         """Shape (sentences, items), in the order of `items`."""
         log_odds = features @ self._coefficients.T + self._intercepts
         return np.asarray(1 / (1 + np.exp(-log_odds)))
 
-    def _fit(self, is_meant: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, float]:
-        if is_meant.all():
-            return np.zeros(self._features.shape[1]), np.inf
-        model = LogisticRegression(C=_INVERSE_RIDGE, solver="liblinear", random_state=0)
-        model.fit(self._features, is_meant, sample_weight=weights)
-        return model.coef_[0], float(model.intercept_[0])
+
+def _fit(features: sparse.csr_matrix, is_meant: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, float]:
+    """Coefficients and intercept; where every sentence means it, so will any other."""
+    if is_meant.all():
+        return np.zeros(features.shape[1]), np.inf
+    model = LogisticRegression(C=_INVERSE_RIDGE, solver="liblinear", random_state=0)
+    model.fit(features, is_meant, sample_weight=weights)
+    return model.coef_[0], float(model.intercept_[0])
 
 
 def unsaid_items(example: Example) -> frozenset[Item]:
