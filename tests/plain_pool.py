@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from selflearn.graph import PoolWeights
@@ -32,22 +33,25 @@ class Graph:
     users: dict[str, str] = field(default_factory=dict)
 
 
-def plain_posterior(candidates: Candidates) -> None:
+def plain_posterior(candidates: Candidates, ids: Mapping[str, int]) -> None:
     """Softmax of the weighted evidence among each utterance's candidates, and their ranks."""
     by_utterance = defaultdict(list)
     for (utterance, goal), row in candidates.items():
         score = sum(w * row[source] for w, source in zip(WEIGHTS.as_tuple(), SOURCES, strict=True))
-        by_utterance[utterance].append((-score, goal, row))
+        by_utterance[utterance].append((-score, ids[goal], row))
     for scored in by_utterance.values():
         total = sum(math.exp(-score) for score, _, _ in scored)
         for rank, (score, _, row) in enumerate(sorted(scored, key=lambda item: item[:2]), start=1):
             row |= {"posterior": math.exp(-score) / total, "rank": rank}
 
 
-def plain(graph: Graph) -> Candidates:
-    """The twin: own evidence, what each tells the others, what each answers without the one it answers, posterior."""
+def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
+    """The twin: own evidence, what each tells the others, what each answers without the one it answers, posterior.
+
+    Ties between goals are broken by their ids.
+    """
     prior = plain_prior(graph)
-    own = {utterance: plain_own(graph, utterance, prior) for utterance in graph.utterances}
+    own = {utterance: plain_own(graph, utterance, prior, ids) for utterance in graph.utterances}
     linked: dict[tuple[str, str], Links] = defaultdict(dict)
     for (source, target), (n, p) in graph.pairs.items():
         linked[target, source]["after"] = linked[source, target]["before"] = (n, min(p, _MOST_CERTAIN_LINK))
@@ -63,15 +67,27 @@ def plain(graph: Graph) -> Candidates:
                 gains[goal] = {kind: n * math.log1p(p / (1 - p) * ratio) for kind, (n, p) in links.items()}
         return gains
 
-    def pooled(utterance: str, told: dict[str, Said], least: float = -1.0) -> Candidates:
+    def pooled(utterance: str, told: dict[str, Said], but: str | None = None) -> Candidates:
         found = {key: dict(row) for key, row in own[utterance].items()}
-        plain_messages(found, utterance, told, {of: linked[of, utterance] for of in told}, least)
+        links = {of: linked[of, utterance] for of in told}
+        everything = plain_heard(told, links)
+        spoken_for = sorted(everything, key=lambda goal: (-sum(everything[goal][:2]), ids[goal]))
+        others = plain_heard(
+            {of: message for of, message in told.items() if of != but},
+            {of: by for of, by in links.items() if of != but},
+        )
+        for goal in {*spoken_for[: SETTINGS.max_candidate_goals], *(goal for _, goal in found)}:
+            pair, variant, gain = others.get(goal, (0.0, 0.0, 0.0))
+            if (utterance, goal) in found or but is None or gain > SILENCE:
+                row = found.setdefault((utterance, goal), plain_candidate(0.0, 0.0))
+                row |= {"pair_evidence": pair, "variant_evidence": variant}
+        n_pairs = sum(n for of in links.values() for kind, (n, _) in of.items() if kind != "variant")
         for (_, goal), row in found.items():
-            row["prior_evidence"] = math.log(prior[goal])
+            row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs}
             if (utterance, goal) not in own[utterance]:
                 unread = own[utterance][utterance, OTHER_GOAL]["p_nlu"]
                 row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
-        plain_posterior(found)
+        plain_posterior(found, ids)
         return found
 
     first: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
@@ -79,8 +95,7 @@ def plain(graph: Graph) -> Candidates:
         first[to][sender] = said(own[sender], joined)
     second: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
-        others = {of: message for of, message in first[sender].items() if of != to}
-        second[to][sender] = said(pooled(sender, others, SILENCE), joined)
+        second[to][sender] = said(pooled(sender, first[sender], but=to), joined)
     return {key: row for utterance in own for key, row in pooled(utterance, second[utterance]).items()}
 
 
@@ -97,25 +112,23 @@ def plain_candidate(p_nlu: float, outcome: float) -> dict[str, float]:
     return known | {"pair_evidence": 0.0, "variant_evidence": 0.0, "n_pairs": 0.0}
 
 
-def plain_own(graph: Graph, utterance: str, prior: dict[str, float]) -> Candidates:
+def plain_own(graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]) -> Candidates:
     n = graph.utterances[utterance]
     known = sorted(
-        (-min(1.0, p_sum / n), goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
+        (-min(1.0, p_sum / n), ids[goal], goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
         for (of, goal), (p_sum, times, outcome_sum) in graph.readings.items()
         if of == utterance
     )[: SETTINGS.max_candidate_goals - 1]
-    found = {(utterance, goal): plain_candidate(-p, outcome) for p, goal, outcome in known}
-    found[utterance, OTHER_GOAL] = plain_candidate(max(1 - sum(-p for p, _, _ in known), LEAST), 0.0)
+    found = {(utterance, goal): plain_candidate(-p, outcome) for p, _, goal, outcome in known}
+    found[utterance, OTHER_GOAL] = plain_candidate(max(1 - sum(-p for p, *_ in known), LEAST), 0.0)
     for (_, goal), row in found.items():
         row["prior_evidence"] = math.log(prior[goal])
-    plain_posterior(found)
+    plain_posterior(found, ids)
     return found
 
 
-def plain_messages(
-    found: Candidates, utterance: str, told: dict[str, Said], links: dict[str, Links], least: float
-) -> None:
-    """Set what the messages say; a goal that they add no more than `least` for is not heard of."""
+def plain_heard(told: dict[str, Said], links: dict[str, Links]) -> dict[str, tuple[float, float, float]]:
+    """Pair evidence, variant evidence and undamped gain of each goal that a message names."""
 
     def n_links(*kinds: str) -> float:
         return sum(n * p for of in links.values() for kind, (n, p) in of.items() if kind in kinds)
@@ -126,14 +139,7 @@ def plain_messages(
     def damped(goal: str, *kinds: str) -> float:
         return gain(goal, *kinds) / math.sqrt(max(1.0, n_links(*kinds)))
 
-    goals = {goal for message in told.values() for goal in message}
-    heard = {
-        goal: {"pair_evidence": damped(goal, "after", "before"), "variant_evidence": damped(goal, "variant")}
-        for goal in goals
-        if gain(goal, "after", "before", "variant") > least
+    return {
+        goal: (damped(goal, "after", "before"), damped(goal, "variant"), gain(goal, "after", "before", "variant"))
+        for goal in {goal for message in told.values() for goal in message}
     }
-    for goal in sorted(heard, key=lambda goal: (-sum(heard[goal].values()), goal))[: SETTINGS.max_candidate_goals]:
-        found.setdefault((utterance, goal), plain_candidate(0.0, 0.0)).update(heard[goal])
-    n_pairs = sum(n for of in links.values() for kind, (n, _) in of.items() if kind != "variant")
-    for row in found.values():
-        row["n_pairs"] = n_pairs

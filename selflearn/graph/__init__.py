@@ -11,7 +11,7 @@ from selflearn.graph.inference import (
 from selflearn.graph.messages import first_messages, links
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
-from selflearn.graph.window import Window, goal_prior, sum_window, window_days
+from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, window_days
 
 __all__ = [
     "FittedWeights",
@@ -24,6 +24,8 @@ __all__ = [
     "first_messages",
     "fit_to_outcomes",
     "fit_weights",
+    "goal_masses",
+    "goal_names",
     "goal_prior",
     "graph_edges",
     "graph_nodes",

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from selflearn.graph.weights import SOURCES, PoolWeights
-from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.ragged import Floats, Ints, max_of, sum_of
+from selflearn.ragged import Floats, Ints, max_of, places, sum_of
 
 LINKS = ("after", "before", "variant")
 """How an utterance is linked to another: that was said after it, to say it again; before it; or is a variant of it."""
@@ -25,8 +23,10 @@ SILENCE = 1e-9
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR = range(len(SOURCES))
 _AFTER, _BEFORE, _BY_VARIANT = range(len(LINKS))
 
-Strings = npt.NDArray[np.object_]
-Prior = Mapping[tuple[str, str], float]
+Flags = npt.NDArray[np.bool_]
+OTHER = 0
+"""The goal that stands for every one that is no candidate. Goals go by the 64-bit hashes of their names here."""
+Prior = Mapping[tuple[str, int], float]
 """Share of a goal among the readings of a locale, by locale and goal; `LEAST` where it is missing."""
 
 
@@ -41,26 +41,57 @@ class Readings:
     """
 
     offsets: Ints
-    goal: pa.Array
+    goal: Ints
     p_sum: Floats
     n_outcomes: Floats
     outcome_sum: Floats
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What linked utterances say for goals, lists by utterance (`offsets`), each goal once.
+class Messages:
+    """What utterances are told by those they are linked to.
 
     Attributes:
-        gain: what the messages add for the goal, over one that none of the linked utterances means; shape (goals,
-            `LINKS`).
-        n_users_behind: people who said the utterance or a linked one that means the goal, NaN where none does.
+        n_utterances: rows that `utterance` counts.
+        utterance: who hears each message; sorted.
+        n, p: links of each kind and the probability that they hold, shape (messages, `LINKS`).
+        message: which one each goal stands in; sorted.
+        goal: each once in a message.
+        ratio: how much likelier than by chance its sender means the goal.
     """
 
-    offsets: Ints
-    goal: pa.Array
+    n_utterances: int
+    utterance: Ints
+    n: Floats
+    p: Floats
+    message: Ints
+    goal: Ints
+    ratio: Floats
+
+    @property
+    def n_links(self) -> Floats:
+        """Links of each utterance that are expected to hold, shape (utterances, `LINKS`)."""
+        offsets = offsets_in(self.utterance, self.n_utterances)
+        return np.column_stack([sum_of(column, offsets) for column in (self.n * self.p).T])
+
+    @property
+    def gain(self) -> Floats:
+        """What each goal gains over one that the sender does not mean, shape (goals, `LINKS`)."""
+        odds = self.p / (1 - self.p)
+        return self.n[self.message] * np.log1p(odds[self.message] * self.ratio[:, None])
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What all messages to an utterance say together, sorted by utterance and goal.
+
+    Attributes:
+        gain: shape (goals, `LINKS`).
+    """
+
+    utterance: Ints
+    goal: Ints
     gain: Floats
-    n_users_behind: Floats
 
 
 @dataclass(frozen=True)
@@ -72,12 +103,12 @@ class Candidates:
         evidence: shape (candidates, sources), in the order of `SOURCES`.
         before_evidence: the pair evidence from what the utterances said again alone. The other pairs are there because
             the utterance failed, which its outcomes tell too.
-        n_users_behind: see `Heard`.
+        n_users_behind: people who said the utterance or a linked one that means the goal, NaN where none does.
     """
 
     n_utterances: int
     utterance: Ints
-    goal: Strings
+    goal: Ints
     p_nlu: Floats
     evidence: Floats
     before_evidence: Floats
@@ -86,19 +117,19 @@ class Candidates:
     @property
     def offsets(self) -> Ints:
         """Where each utterance's candidates begin, and the last one's end."""
-        return np.searchsorted(self.utterance, np.arange(self.n_utterances + 1)).astype(np.int64)
+        return offsets_in(self.utterance, self.n_utterances)
 
     def posterior(self, weights: PoolWeights) -> tuple[Floats, Ints]:
         """Probability of each candidate among its utterance's, and its rank: 1 is the most probable, ties by goal."""
         score = self.evidence @ np.asarray(weights.as_tuple())
         mass = np.exp(score - max_of(score, self.offsets, 0.0)[self.utterance])
         probability = mass / sum_of(mass, self.offsets)[self.utterance]
-        return probability, _rank(self.utterance, -score, _coded(self.goal)[1], self.offsets) + 1
+        return probability, _rank(self.utterance, -score, self.goal, self.offsets) + 1
 
 
 def own_candidates(readings: Readings, n_turns: Floats, locale: Sequence[str], prior: Prior, most: int) -> Candidates:
     """The `most - 1` most probable goals of each utterance's own readings, and `OTHER_GOAL` for all others."""
-    goals, code = _coded(readings.goal.to_numpy(zero_copy_only=False))
+    goals, code = np.unique(readings.goal, return_inverse=True)
     utterance = np.repeat(np.arange(len(n_turns)), np.diff(readings.offsets))
     key = utterance * max(1, len(goals)) + code
     columns = np.column_stack([readings.p_sum, readings.n_outcomes, readings.outcome_sum])
@@ -111,79 +142,95 @@ def own_candidates(readings: Readings, n_turns: Floats, locale: Sequence[str], p
     utterance, code = np.divmod(key, max(1, len(goals)))
     p_nlu = np.minimum(p_sum / n_turns[utterance], 1.0)
     damped = np.where(n_outcomes > 0, -outcome_sum / np.sqrt(np.maximum(n_outcomes, 1.0)), 0.0)
-    kept = _rank(utterance, -p_nlu, code, np.searchsorted(utterance, np.arange(len(n_turns) + 1))) < most - 1
+    kept = _rank(utterance, -p_nlu, code, offsets_in(utterance, len(n_turns))) < most - 1
     utterance, code, p_nlu, damped = utterance[kept], code[kept], p_nlu[kept], damped[kept]
     unknown = np.maximum(1 - np.bincount(utterance, weights=p_nlu, minlength=len(n_turns)), LEAST)
-    goal = np.concatenate([goals[code], np.full(len(n_turns), OTHER_GOAL, dtype=object)])
+    goal = np.concatenate([goals[code], np.full(len(n_turns), OTHER)])
     utterance = np.concatenate([utterance, np.arange(len(n_turns))])
     p_nlu = np.concatenate([p_nlu, unknown])
     evidence = np.zeros((len(goal), len(SOURCES)))
     evidence[:, _NLU] = np.log(np.maximum(p_nlu, LEAST))
     evidence[: len(damped), _OUTCOME] = damped
     evidence[:, _PRIOR] = _log_prior(prior, locale, utterance, goal)
-    order = np.lexsort((_coded(goal)[1], utterance))
+    order = np.lexsort((goal, utterance))
     nothing, nobody = np.zeros(len(goal)), np.full(len(goal), np.nan)
     return Candidates(len(n_turns), utterance[order], goal[order], p_nlu[order], evidence[order], nothing, nobody)
 
 
+def heard(messages: Messages) -> Heard:
+    """Add up what is said for each goal."""
+    utterance, gain = messages.utterance[messages.message], messages.gain
+    # In an order of their own, so that sums do not depend on the order in which messages come.
+    order = np.lexsort((gain.sum(axis=1), messages.goal, utterance))
+    utterance, goal = utterance[order], messages.goal[order]
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = (utterance[1:] != utterance[:-1]) | (goal[1:] != goal[:-1])
+    start = np.flatnonzero(is_first)
+    total = np.add.reduceat(gain[order], start) if len(start) else gain
+    return Heard(utterance[start], goal[start], total)
+
+
 def with_messages(
-    own: Candidates, heard: Heard, n_links: Floats, locale: Sequence[str], prior: Prior, most: int
+    own: Candidates, said: Heard, n_links: Floats, locale: Sequence[str], prior: Prior, most: int
 ) -> Candidates:
-    """The candidates, and the `most` goals that linked utterances speak for most, with what these say.
+    """The candidates and the `most` goals that linked utterances speak for most, with what these say for each.
 
     `n_links` has shape (utterances, `LINKS`): links that are expected to hold. n of them count as sqrt(n): they are not
     independent.
     """
-    utterance = np.repeat(np.arange(own.n_utterances), np.diff(heard.offsets))
-    goals, code = _coded(np.concatenate([own.goal, heard.goal.to_numpy(zero_copy_only=False)]))
-    of_own, of_heard = code[: len(own.goal)], code[len(own.goal) :]
-    pairs = [_AFTER, _BEFORE]
-    pair, before, variant = (
-        heard.gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))[utterance]
-        for which in (pairs, [_BEFORE], [_BY_VARIANT])
-    )
-    kept = _rank(utterance, -(pair + variant), of_heard, heard.offsets) < most
-    utterance, of_heard = utterance[kept], of_heard[kept]
-    own_key, heard_key = own.utterance * len(goals) + of_own, utterance * len(goals) + of_heard
+    pair, before, variant = _damped(said.gain, n_links[said.utterance])
+    kept = _rank(said.utterance, -(pair + variant), said.goal, offsets_in(said.utterance, own.n_utterances)) < most
+    kept |= place_of(own, said.utterance, said.goal)[1]
+    own_key, heard_key, goals = _keys((own.utterance, own.goal), (said.utterance[kept], said.goal[kept]))
     key = np.union1d(own_key, heard_key)
     place, heard_place = np.searchsorted(key, own_key), np.searchsorted(key, heard_key)
-    of_utterance, of_goal = np.divmod(key, max(1, len(goals)))
+    utterance, code = np.divmod(key, max(1, len(goals)))
     p_nlu, evidence, before_evidence = np.zeros(len(key)), np.zeros((len(key), len(SOURCES))), np.zeros(len(key))
-    log_prior = _log_prior(prior, locale, of_utterance, goals[of_goal])
+    log_prior = _log_prior(prior, locale, utterance, goals[code])
     # What the NLU left open may be any goal that others name, as far as chance goes.
-    is_other = own.goal == OTHER_GOAL
+    is_other = own.goal == OTHER
     unknown = np.bincount(own.utterance[is_other], weights=own.p_nlu[is_other], minlength=own.n_utterances)
-    evidence[:, _NLU] = np.log(np.maximum(unknown[of_utterance] * chance(log_prior), LEAST))
+    evidence[:, _NLU] = np.log(np.maximum(unknown[utterance] * chance(log_prior), LEAST))
     p_nlu[place], evidence[place] = own.p_nlu, own.evidence
     evidence[heard_place, _PAIR], evidence[heard_place, _VARIANT] = pair[kept], variant[kept]
     before_evidence[heard_place] = before[kept]
     evidence[:, _PRIOR] = log_prior
-    n_users_behind = np.full(len(key), np.nan)
-    n_users_behind[heard_place] = heard.n_users_behind[kept]
-    goal = goals[of_goal]
-    return Candidates(own.n_utterances, of_utterance, goal, p_nlu, evidence, before_evidence, n_users_behind)
+    nobody = np.full(len(key), np.nan)
+    return Candidates(own.n_utterances, utterance, goals[code], p_nlu, evidence, before_evidence, nobody)
 
 
-def without(heard: Heard, n_links: Floats, sent: Heard, n_sent: Floats) -> tuple[Heard, Floats]:
-    """What each utterance heard, and its links, but for what one of its senders said, who stands in the same row."""
-    names = np.concatenate([of.goal.to_numpy(zero_copy_only=False) for of in (heard, sent)])
-    goals, code = _coded(names)
-    rows = np.arange(len(n_links))
-    row = np.concatenate([np.repeat(rows, np.diff(of.offsets)) for of in (heard, sent)])
-    key = row * max(1, len(goals)) + code
-    of_heard, of_sent = key[: len(heard.goal)], key[len(heard.goal) :]
-    order = np.argsort(of_heard)
-    gain = heard.gain.copy()
-    is_heard = np.isin(of_sent, of_heard)
-    gain[order[np.searchsorted(of_heard[order], of_sent[is_heard])]] -= sent.gain[is_heard]
+def without_each(found: Candidates, own: Candidates, said: Heard, messages: Messages) -> Candidates:
+    """What each message's hearer means without that message: candidates for each message, in the place of utterances.
+
+    Args:
+        found: `with_messages` of all of them.
+        own: what the hearers mean by themselves; of other goals, those stay that somebody else speaks for.
+        said: all messages together.
+    """
+    gain = np.zeros((len(found.goal), len(LINKS)))
+    at, is_candidate = place_of(found, said.utterance, said.goal)
+    gain[at[is_candidate]] = said.gain[is_candidate]
+    is_own = np.zeros(len(found.goal), dtype=bool)
+    is_own[place_of(found, own.utterance, own.goal)[0]] = True
+    of_message, offsets = places(found.offsets, messages.utterance)
+    message = np.repeat(np.arange(len(messages.utterance)), np.diff(offsets))
+    goal, gain = found.goal[of_message], gain[of_message]
+    at, is_candidate = _place_in((message, goal), (messages.message, messages.goal))
+    gain[at[is_candidate]] -= messages.gain[is_candidate]
     is_left = gain.sum(axis=1) > SILENCE
-    kept = Heard(
-        np.searchsorted(row[: len(heard.goal)][is_left], np.arange(len(n_links) + 1)).astype(np.int64),
-        heard.goal.filter(pa.array(is_left)),
-        np.maximum(gain[is_left], 0.0),
-        heard.n_users_behind[is_left],
-    )
-    return kept, np.maximum(n_links - n_sent, 0.0)
+    gain = np.where(is_left[:, None], np.maximum(gain, 0.0), 0.0)
+    n_left = np.maximum(messages.n_links[messages.utterance] - messages.n * messages.p, 0.0)
+    evidence = found.evidence[of_message]
+    evidence[:, _PAIR], _, evidence[:, _VARIANT] = _damped(gain, n_left[message])
+    kept = is_left | is_own[of_message]
+    nothing, nobody = np.zeros(int(kept.sum())), np.full(int(kept.sum()), np.nan)
+    p_nlu = found.p_nlu[of_message][kept]
+    return Candidates(len(messages.utterance), message[kept], goal[kept], p_nlu, evidence[kept], nothing, nobody)
+
+
+def place_of(candidates: Candidates, utterance: Ints, goal: Ints) -> tuple[Ints, Flags]:
+    """Where the candidates hold each of some goals of utterances, and whether they do."""
+    return _place_in((candidates.utterance, candidates.goal), (utterance, goal))
 
 
 def chance(log_prior: Floats) -> Floats:
@@ -191,26 +238,47 @@ def chance(log_prior: Floats) -> Floats:
     return np.maximum(np.exp(log_prior), COINCIDENCE)
 
 
-def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Strings) -> Floats:
-    goals, code = _coded(goal)
-    locales, of_utterance = _coded(np.array(locale, dtype=object))
+def offsets_in(row: Ints, n_rows: int) -> Ints:
+    """Where each row's elements begin in a sorted column of rows, and the last one's end."""
+    return np.searchsorted(row, np.arange(n_rows + 1)).astype(np.int64)
+
+
+def _damped(gain: Floats, n_links: Floats) -> tuple[Floats, Floats, Floats]:
+    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n)."""
+    pair, before, variant = (
+        gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))
+        for which in ([_AFTER, _BEFORE], [_BEFORE], [_BY_VARIANT])
+    )
+    return pair, before, variant
+
+
+def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
+    goals, code = np.unique(goal, return_inverse=True)
+    locales, of_utterance = np.unique(np.array(locale, dtype=object), return_inverse=True)
     key, place = np.unique(of_utterance[utterance] * max(1, len(goals)) + code, return_inverse=True)
-    pairs = zip(*np.divmod(key, max(1, len(goals))), strict=True)
+    pairs = zip(*(part.tolist() for part in np.divmod(key, max(1, len(goals)))), strict=True)
     known = [
-        OTHER_PRIOR if goals[of_goal] == OTHER_GOAL else max(prior.get((locales[of_locale], goals[of_goal]), 0), LEAST)
+        OTHER_PRIOR if goals[of_goal] == OTHER else max(prior.get((locales[of_locale], int(goals[of_goal])), 0), LEAST)
         for of_locale, of_goal in pairs
     ]
     return np.asarray(np.log(np.array(known, dtype=np.float64))[place])
 
 
-def _coded(strings: Strings) -> tuple[Strings, Ints]:
-    """Distinct strings, sorted, and each one's place among them."""
-    coded = pa.array(strings, pa.string()).dictionary_encode()
-    distinct = coded.dictionary.to_numpy(zero_copy_only=False)
-    order = np.argsort(distinct)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return distinct[order], place[coded.indices.to_numpy(zero_copy_only=False)]
+def _keys(*of: tuple[Ints, Ints]) -> tuple[Ints, ...]:
+    """One number for each row and goal, in their order, for each of those given; and all distinct goals."""
+    goals, code = np.unique(np.concatenate([goal for _, goal in of]), return_inverse=True)
+    split = np.split(code, np.cumsum([len(goal) for _, goal in of])[:-1])
+    keys = [row * max(1, len(goals)) + part for (row, _), part in zip(of, split, strict=True)]
+    return (*keys, goals)
+
+
+def _place_in(where: tuple[Ints, Ints], what: tuple[Ints, Ints]) -> tuple[Ints, Flags]:
+    """Where each row and goal stands among those sorted by both, and whether it does."""
+    key, wanted, _ = _keys(where, what)
+    if not len(key):
+        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=bool)
+    at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+    return at, key[at] == wanted
 
 
 def _rank(utterance: Ints, first: Floats, then: Ints, offsets: Ints) -> Ints:

@@ -13,7 +13,7 @@ from selflearn.graph.candidates import Candidates
 from selflearn.graph.weights import SOURCES
 from selflearn.ragged import Floats, Ints
 
-CANDIDATE = "goal: string, p_nlu: double, " + ", ".join(f"{source}: double" for source in SOURCES)
+CANDIDATE = "goal: bigint, p_nlu: double, " + ", ".join(f"{source}: double" for source in SOURCES)
 
 Pass = Callable[[pa.RecordBatch], dict[str, pa.Array]]
 
@@ -43,21 +43,19 @@ def read_candidates(batch: pa.RecordBatch) -> Candidates:
         else np.full(len(utterance), missing)
         for name, missing in nothing.items()
     )
-    names = goal.to_numpy(zero_copy_only=False)
-    return Candidates(len(batch), utterance, names, p_nlu, np.column_stack(evidence), before, behind)
+    return Candidates(len(batch), utterance, goal.to_numpy(), p_nlu, np.column_stack(evidence), before, behind)
 
 
 def candidate_lists(candidates: Candidates, **more: np.ndarray) -> pa.ListArray:
     """The candidates as a list for each utterance, with further fields."""
     evidence = dict(zip(SOURCES, candidates.evidence.T, strict=True))
-    return lists(candidates, p_nlu=candidates.p_nlu, **evidence, **more)
+    return lists(candidates.offsets, goal=candidates.goal, p_nlu=candidates.p_nlu, **evidence, **more)
 
 
-def lists(candidates: Candidates, **columns: np.ndarray) -> pa.ListArray:
-    """The goals with the given fields, as a list for each utterance."""
-    named = {"goal": pa.array(candidates.goal, pa.string()), **columns}
-    structs = pa.StructArray.from_arrays([pa.array(column) for column in named.values()], list(named))
-    return pa.ListArray.from_arrays(pa.array(candidates.offsets, pa.int32()), structs)
+def lists(at: Ints, **columns: np.ndarray) -> pa.ListArray:
+    """A list of structs with the given fields for each row; its elements begin at an offset."""
+    structs = pa.StructArray.from_arrays([pa.array(column) for column in columns.values()], list(columns))
+    return pa.ListArray.from_arrays(pa.array(at, pa.int32()), structs)
 
 
 def offsets(column: pa.ListArray) -> Ints:

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StructField, StructType
 
 from selflearn.graph.columns import read_candidates
 from selflearn.graph.people import n_people
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
-from selflearn.graph.window import Window
+from selflearn.graph.window import Window, goal_id
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.ragged import max_of, offsets_of
 
 _CLEAR = 0.5
 _WORTH_LISTING = 0.05
@@ -30,7 +30,7 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
     """
     known = (
         launch.groupBy("utterance_id")
-        .agg(F.count_distinct("goal").alias("n_goals"), F.min("goal").alias("launch_goal"))
+        .agg(F.count_distinct("goal").alias("n_goals"), goal_id(F.min("goal")).alias("launch_goal"))
         .where("n_goals = 1")
     )
     anchors = (
@@ -57,10 +57,14 @@ def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
     )
 
 
-def graph_nodes(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
-    """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support."""
+def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
+    """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support.
+
+    `names` are the `goal_names`.
+    """
     schema = tables.GRAPH_NODES.schema
-    names = schema.fieldNames()
+    columns = [field.name for field in schema]
+    by_id = [StructField("goal_id", LongType()) if field.name == "goal" else field for field in schema]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -69,45 +73,36 @@ def graph_nodes(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFra
             of_utterance = batch.take(pa.array(candidates.utterance))
             made = {
                 "as_of": pa.repeat(pa.scalar(as_of), len(rank)),
-                "goal": pa.array(candidates.goal, pa.string()),
+                "goal_id": pa.array(candidates.goal),
                 "rank": pa.array(rank, pa.int32()),
                 "posterior": pa.array(posterior),
                 "p_nlu": pa.array(candidates.p_nlu),
                 "n_users_behind": pa.array(candidates.n_users_behind.astype(np.int64)),
                 **{name: pa.array(column) for name, column in zip(SOURCES, candidates.evidence.T, strict=True)},
             }
-            yield pa.RecordBatch.from_arrays([made[n] if n in made else of_utterance.column(n) for n in names], names)
+            found = [field.name for field in by_id]
+            yield pa.RecordBatch.from_arrays([made[n] if n in made else of_utterance.column(n) for n in found], found)
 
-    return pooled.mapInArrow(run, schema)
+    return pooled.mapInArrow(run, StructType(by_id)).join(names, "goal_id").select(*columns)
 
 
-def ambiguous_utterances(pooled: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
+def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
     """Columns of `tables.AMBIGUOUS_UTTERANCES`: utterances of which no goal is more probable than all others together.
 
-    Their goals are listed, the most probable first, if they have a probability of `_WORTH_LISTING`.
+    Listed are goals with a probability of `_WORTH_LISTING`, the most probable first, where there are several of them.
+    `nodes` has rows of `tables.GRAPH_NODES` of one day.
     """
-    schema = tables.AMBIGUOUS_UTTERANCES.schema
-    names = schema.fieldNames()
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            candidates = read_candidates(batch)
-            posterior, rank = candidates.posterior(weights)
-            is_ambiguous = max_of(posterior, candidates.offsets, 1.0) <= _CLEAR
-            listed = (
-                is_ambiguous[candidates.utterance] & (posterior >= _WORTH_LISTING) & (candidates.goal != OTHER_GOAL)
-            )
-            order = np.lexsort((rank, candidates.utterance))
-            order = order[listed[order]]
-            counts = np.bincount(candidates.utterance[order], minlength=len(batch))
-            goal, probability = pa.array(candidates.goal[order], pa.string()), pa.array(posterior[order])
-            structs = pa.StructArray.from_arrays([goal, probability], ["goal", "posterior"])
-            goals = pa.ListArray.from_arrays(pa.array(offsets_of(counts), pa.int32()), structs)
-            made = {"as_of": pa.repeat(pa.scalar(as_of), len(batch)), "goals": goals}
-            columns = [made[name] if name in made else batch.column(name) for name in names]
-            yield pa.RecordBatch.from_arrays(columns, names).filter(pa.array(counts > 1))
-
-    return pooled.mapInArrow(run, schema)
+    unclear = nodes.where((F.col("rank") == 1) & (F.col("posterior") <= _CLEAR)).select("locale", "utterance_id")
+    worth_listing = (F.col("posterior") >= _WORTH_LISTING) & (F.col("goal") != OTHER_GOAL)
+    listed = nodes.where(worth_listing).join(unclear, ["locale", "utterance_id"], "left_semi")
+    ranked = F.sort_array(F.collect_list(F.struct("rank", "goal", "posterior")))
+    believed = F.transform(ranked, lambda of: F.struct(of["goal"].alias("goal"), of["posterior"].alias("posterior")))
+    return (
+        listed.groupBy("as_of", "locale", "utterance_id", "context", "text", "n_users")
+        .agg(believed.alias("goals"))
+        .where(F.size("goals") > 1)
+        .select(*tables.AMBIGUOUS_UTTERANCES.schema.fieldNames())
+    )
 
 
 def graph_edges(window: Window, as_of: date) -> DataFrame:

@@ -12,11 +12,21 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import LEAST, LINKS, Candidates, Heard, Prior, chance, with_messages, without
-from selflearn.graph.columns import by_batch, fields, lists, numbers, offsets, read_candidates
+from selflearn.graph.candidates import (
+    LEAST,
+    LINKS,
+    OTHER,
+    Candidates,
+    Messages,
+    Prior,
+    chance,
+    heard,
+    offsets_in,
+    with_messages,
+    without_each,
+)
+from selflearn.graph.columns import by_batch, fields, lists, numbers, read_candidates, rows
 from selflearn.graph.weights import SOURCES, PoolWeights
-from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.ragged import Floats
 from selflearn.settings import Graph
 
 _MOST_CERTAIN_LINK = 0.99
@@ -29,12 +39,14 @@ what is sent."""
 
 _ANSWERS = {"after": "before", "before": "after", "variant": "variant"}
 """The kind of link by which an answer is heard."""
-BELIEF = "goal: string, posterior: double, chance: double, is_top: boolean"
+_NUMBERS = tuple(f"{number}_{link}" for number in ("n", "p") for link in LINKS)
+BELIEF = {"said": "array<struct<goal: bigint, ratio: double>>", "means": "bigint"}
+"""Goals that an utterance may mean, how much likelier than by chance it means each, and the likeliest of all."""
 _REPLIES = {
     "to_id": "string",
-    **{f"{number}_{link}": "double" for number in ("n", "p") for link in LINKS},
+    **dict.fromkeys(_NUMBERS, "double"),
+    **BELIEF,
     "users": "array<bigint>",
-    "goals": f"array<struct<{BELIEF}>>",
 }
 
 
@@ -70,83 +82,56 @@ def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
 
 
 def first_messages(linked: DataFrame, beliefs: DataFrame) -> DataFrame:
-    """What each utterance says by itself to those it is linked to."""
-    names = ("goal", "posterior", "chance", "is_top")
-    believed = F.transform("goals", lambda goal: F.struct(*(goal[name].alias(name) for name in names)))
-    sender = beliefs.select(F.col("utterance_id").alias("from_id"), believed.alias("goals"))
-    return _said(linked.join(sender, "from_id"))
+    """What each utterance says by itself to those it is linked to: columns of the links, and `said`."""
+    return linked.join(beliefs.select(F.col("utterance_id").alias("from_id"), "said"), "from_id")
 
 
-def heard(messages: DataFrame) -> DataFrame:
-    """What each utterance hears: `to_id, n_pairs`, expected links of each kind, and `heard`, a list of goals and gains.
-
-    With the goals come the people who said a linked utterance that most probably means them, where messages tell.
-    """
-    is_told = "users" in messages.columns
-    is_link = F.col("goal") == OTHER_GOAL
-    people = F.when(F.bool_or("is_top"), F.flatten(F.collect_list(F.when(F.col("is_top"), F.col("users")))))
-    sums = (
-        messages.select(
-            "to_id",
-            (F.col("n_after") + F.col("n_before")).alias("n_pairs"),
-            *(_expected(link).alias(f"expected_{link}") for link in LINKS),
-            *(["users"] if is_told else []),
-            F.inline("said"),
-        )
-        # One shuffle for both sums.
-        .repartition("to_id")
-        .groupBy("to_id", "goal")
-        .agg(
-            *(F.sum(name).alias(name) for name in ("n_pairs", *(f"expected_{link}" for link in LINKS), *LINKS)),
-            *([people.alias("users")] if is_told else []),
-        )
-    )
-    counted = ("n_pairs", *(f"expected_{link}" for link in LINKS))
-    told = F.struct("goal", *LINKS, *(["users"] if is_told else []))
-    return sums.groupBy("to_id").agg(
-        # Every utterance has a belief in `OTHER_GOAL`, which says nothing: it counts the links.
-        *(F.max(F.when(is_link, F.col(name))).alias(name) for name in counted),
-        F.collect_list(F.when(~is_link, told)).alias("heard"),
-    )
+def told(messages: DataFrame) -> DataFrame:
+    """All messages to an utterance in a list: `utterance_id, told`."""
+    message = F.struct(*(name for name in messages.columns if name != "to_id"))
+    return messages.groupBy(F.col("to_id").alias("utterance_id")).agg(F.collect_list(message).alias("told"))
 
 
 def replies(messages: DataFrame, beliefs: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior) -> DataFrame:
     """What each utterance says back to every sender, in view of all messages but that sender's own."""
 
     def reply(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        n_sent = np.column_stack([numbers(batch.column(f"n_{x}")) * numbers(batch.column(f"p_{x}")) for x in LINKS])
-        others, n_others = without(read_heard(batch, "heard"), n_heard(batch), read_heard(batch, "said"), n_sent)
-        locale = batch.column("locale").to_pylist()
-        most = settings.max_candidate_goals
-        found = with_messages(read_candidates(batch), others, n_others, locale, prior, most)
-        heard_as = {
-            f"{number}_{_ANSWERS[link]}": batch.column(f"{number}_{link}") for number in ("n", "p") for link in LINKS
+        own, messages, locale = read_candidates(batch), read_messages(batch), batch.column("locale").to_pylist()
+        together = heard(messages)
+        found = with_messages(own, together, messages.n_links, locale, prior, settings.max_candidate_goals)
+        sent = batch.column("told").flatten()
+        numbers_heard_as = {
+            f"{number}_{_ANSWERS[link]}": sent.field(f"{number}_{link}") for number in ("n", "p") for link in LINKS
         }
-        return {"to_id": batch.column("from_id"), "goals": lists(found, **belief(found, weights)), **heard_as}
+        return {
+            "to_id": sent.field("from_id"),
+            "users": batch.column("users").take(pa.array(messages.utterance)),
+            **numbers_heard_as,
+            **belief(without_each(found, own, together, messages), weights),
+        }
 
     people = F.slice("users", 1, _PEOPLE_TOLD).alias("users")
-    knows = beliefs.select(F.col("utterance_id").alias("to_id"), "locale", people, "goals")
-    asked = messages.drop("goals").join(heard(messages), "to_id").join(knows, "to_id")
-    return _said(by_batch(asked, reply, _REPLIES))
+    knows = beliefs.select("utterance_id", "locale", people, "goals")
+    return by_batch(told(messages).join(knows, "utterance_id"), reply, _REPLIES)
 
 
-def belief(candidates: Candidates, weights: PoolWeights) -> dict[str, np.ndarray]:
-    """Fields of `BELIEF` beside the goal."""
+def belief(candidates: Candidates, weights: PoolWeights) -> dict[str, pa.Array]:
+    """Columns of `BELIEF`."""
     posterior, rank = candidates.posterior(weights)
-    by_chance = chance(candidates.evidence[:, SOURCES.index("prior_evidence")])
-    return {"posterior": posterior, "chance": by_chance, "is_top": (rank == 1) & (candidates.goal != OTHER_GOAL)}
+    ratio = posterior / chance(candidates.evidence[:, SOURCES.index("prior_evidence")])
+    is_said = (candidates.goal != OTHER) & (posterior > LEAST)
+    offsets = offsets_in(candidates.utterance[is_said], candidates.n_utterances)
+    said = lists(offsets, goal=candidates.goal[is_said], ratio=ratio[is_said])
+    return {"said": said, "means": pa.array(candidates.goal[rank == 1])}
 
 
-def read_heard(batch: pa.RecordBatch, column: str, n_users_behind: Floats | None = None) -> Heard:
-    """Goals and gains in a list column."""
-    goal, *gains = fields(batch.column(column), "goal", *LINKS)
-    behind = np.full(len(goal), np.nan) if n_users_behind is None else n_users_behind
-    return Heard(offsets(batch.column(column)), goal, np.column_stack([numbers(gain) for gain in gains]), behind)
-
-
-def n_heard(batch: pa.RecordBatch) -> Floats:
-    """Expected links of each row, shape (rows, `LINKS`)."""
-    return np.column_stack([numbers(batch.column(f"expected_{link}")) for link in LINKS])
+def read_messages(batch: pa.RecordBatch) -> Messages:
+    """The messages in the list column `told`."""
+    sent = batch.column("told").flatten()
+    said = sent.field("said")
+    goal, ratio = fields(said, "goal", "ratio")
+    n, p = (np.column_stack([numbers(sent.field(f"{number}_{link}")) for link in LINKS]) for number in ("n", "p"))
+    return Messages(len(batch), rows(batch.column("told")), n, p, rows(said), goal.to_numpy(), numbers(ratio))
 
 
 def _way(rows: DataFrame, sender: Column, to: Column, link: str, n: Column, p: Column) -> DataFrame:
@@ -154,26 +139,3 @@ def _way(rows: DataFrame, sender: Column, to: Column, link: str, n: Column, p: C
     return rows.select(
         sender.alias("from_id"), to.alias("to_id"), F.lit(link).alias("link"), n.alias("n"), certain.alias("p")
     )
-
-
-def _said(sent: DataFrame) -> DataFrame:
-    """With the list `said`: goals, the gain that each kind of link gives them, and whether the sender means them."""
-
-    def is_worth_saying(goal: Column) -> Column:
-        return (goal["goal"] == OTHER_GOAL) | (goal["posterior"] > LEAST)
-
-    def gains(goal: Column) -> Column:
-        ratio = goal["posterior"] / goal["chance"]
-        by_link = [(F.col(f"n_{link}") * F.log1p(_odds(link) * ratio)).alias(link) for link in LINKS]
-        return F.struct(goal["goal"].alias("goal"), *by_link, goal["is_top"].alias("is_top"))
-
-    said = F.transform(F.filter("goals", is_worth_saying), gains)
-    return sent.withColumn("said", said).drop("goals")
-
-
-def _odds(link: str) -> Column:
-    return F.col(f"p_{link}") / (1 - F.col(f"p_{link}"))
-
-
-def _expected(link: str) -> Column:
-    return F.col(f"n_{link}") * F.col(f"p_{link}")

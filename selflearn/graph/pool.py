@@ -3,8 +3,9 @@
     log p(g | u) = w_nlu * log p_nlu(g | u) + w_outcome * outcome + w_pair * messages of pairs
                  + w_variant * messages of variants + w_prior * log prior(g) + const
 
-over each utterance's few candidate goals, kept as a list in the utterance's row, so that a round is two joins and a
-sum. There are two: first each utterance says what it means by itself, then what it means in view of what it was told.
+over each utterance's few candidate goals, kept as a list in the utterance's row, so that a round is a join and a list
+of what each was told. There are two: first each utterance says what it means by itself, then what it means in view of
+what it was told.
 `OTHER_GOAL` stands for every goal that is no candidate.
 """
 
@@ -12,10 +13,20 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import LINKS, Prior, Readings, own_candidates, with_messages
+from selflearn.graph.candidates import (
+    LINKS,
+    Candidates,
+    Messages,
+    Prior,
+    Readings,
+    heard,
+    own_candidates,
+    place_of,
+    with_messages,
+)
 from selflearn.graph.columns import (
     CANDIDATE,
     by_batch,
@@ -26,10 +37,11 @@ from selflearn.graph.columns import (
     read_candidates,
     rows,
 )
-from selflearn.graph.messages import BELIEF, belief, heard, n_heard, read_heard, replies
+from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
 from selflearn.graph.weights import PoolWeights
-from selflearn.ragged import Floats, places
+from selflearn.graph.window import goal_id
+from selflearn.ragged import Ints, places, sum_of
 from selflearn.settings import Graph
 
 _SAID = {
@@ -38,7 +50,8 @@ _SAID = {
 }
 BELIEFS = _SAID | {
     "users": "array<bigint>",
-    "goals": f"array<struct<{CANDIDATE}, {BELIEF.partition(', ')[2]}>>",
+    "goals": f"array<struct<{CANDIDATE}>>",
+    **BELIEF,
 }
 POOLED = _SAID | {
     "n_users": "bigint",
@@ -57,15 +70,18 @@ def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, pr
         readings, n_turns = batch.column("readings"), batch.column("n")
         goal, *sums = fields(readings, "goal", "p_sum", "n_outcomes", "outcome_sum")
         own = own_candidates(
-            Readings(offsets(readings), goal, *map(numbers, sums)),
+            Readings(offsets(readings), goal.to_numpy(), *map(numbers, sums)),
             numbers(n_turns),
             batch.column("locale").to_pylist(),
             prior,
             settings.max_candidate_goals,
         )
-        return {"n_turns": n_turns, "goals": candidate_lists(own, **belief(own, weights))}
+        return {"n_turns": n_turns, "goals": candidate_lists(own), **belief(own, weights)}
 
-    return by_batch(utterances, beliefs, BELIEFS)
+    def by_id(reading: Column) -> Column:
+        return reading.withField("goal", goal_id(reading["goal"]))
+
+    return by_batch(utterances.withColumn("readings", F.transform("readings", by_id)), beliefs, BELIEFS)
 
 
 def pool_evidence(
@@ -80,27 +96,30 @@ def pool_evidence(
 
     def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
         users, locale = batch.column("users"), batch.column("locale").to_pylist()
-        told = read_heard(batch, "heard", _n_behind(batch.column("heard"), users))
-        found = with_messages(read_candidates(batch), told, n_heard(batch), locale, prior, settings.max_candidate_goals)
+        own, messages = read_candidates(batch), read_messages(batch)
+        found = with_messages(own, heard(messages), messages.n_links, locale, prior, settings.max_candidate_goals)
         n_users = count_people(rows(users), users.flatten().to_numpy(), len(batch))
-        n_behind = np.where(np.isnan(found.n_users_behind), n_users[found.utterance], found.n_users_behind)
-        goals = candidate_lists(found, before_evidence=found.before_evidence, n_users_behind=n_behind.astype(np.int64))
-        return {"goals": goals, "n_users": pa.array(n_users)}
+        n_behind = _n_users_behind(found, messages, batch.column("told").flatten(), users)
+        goals = candidate_lists(found, before_evidence=found.before_evidence, n_users_behind=n_behind)
+        pairs = messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
+        n_pairs = sum_of(pairs, offsets(batch.column("told")))
+        return {"goals": goals, "n_users": pa.array(n_users), "n_pairs": pa.array(n_pairs)}
 
-    told = heard(replies(messages, beliefs, settings, weights, prior)).withColumnRenamed("to_id", "utterance_id")
-    gains = ", ".join(f"{link}: double" for link in LINKS)
-    silence = F.array().cast(f"array<struct<goal: string, {gains}, users: array<bigint>>>")
-    counts = {name: F.coalesce(name, F.lit(0.0)) for name in ("n_pairs", *(f"expected_{link}" for link in LINKS))}
-    known = beliefs.join(told, "utterance_id", "left").withColumns(counts | {"heard": F.coalesce("heard", silence)})
+    answers = told(replies(messages, beliefs, settings, weights, prior))
+    silence = F.array().cast(answers.schema["told"].dataType)
+    known = beliefs.drop(*BELIEF).join(answers, "utterance_id", "left").withColumn("told", F.coalesce("told", silence))
     return by_batch(known, pooled, POOLED)
 
 
-def _n_behind(told: pa.ListArray, users: pa.ListArray) -> Floats:
-    """People who said each message's utterance or sent it, NaN where nobody did who most probably means its goal."""
-    senders = fields(told, "users")[0]
-    of_message, place = places(offsets(users), rows(told))
-    own = users.flatten().to_numpy()[of_message]
-    sent = senders.flatten().to_numpy()
-    message = np.concatenate([np.repeat(np.arange(len(senders)), np.diff(place)), rows(senders)])
-    counts = count_people(message, np.concatenate([own, sent]), len(senders)).astype(np.float64)
-    return np.where(senders.is_valid(), counts, np.nan)
+def _n_users_behind(found: Candidates, messages: Messages, sent: pa.StructArray, users: pa.ListArray) -> Ints:
+    """People who said the utterance, or sent it a message and most probably mean the goal; of each candidate."""
+    n_users = count_people(rows(users), users.flatten().to_numpy(), len(users))
+    behind = n_users[found.utterance]
+    meant, is_meant = place_of(found, messages.utterance, sent.field("means").to_numpy())
+    candidate, of_message = np.unique(meant[is_meant], return_inverse=True)
+    own, place = places(offsets(users), found.utterance[candidate])
+    senders = sent.field("users").filter(pa.array(is_meant))
+    people = np.concatenate([users.flatten().to_numpy()[own], senders.flatten().to_numpy()])
+    of_people = np.concatenate([np.repeat(np.arange(len(candidate)), np.diff(place)), of_message[rows(senders)]])
+    behind[candidate] = count_people(of_people, people, len(candidate))
+    return behind

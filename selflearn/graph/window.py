@@ -9,8 +9,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
-from selflearn.graph.candidates import LEAST, OTHER_PRIOR, Prior
+from selflearn.graph.candidates import LEAST, OTHER, OTHER_PRIOR, Prior
 from selflearn.graph.people import merged
+from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph
 
 
@@ -77,16 +78,35 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     return Window(utterances, pairs, readings)
 
 
-def goal_prior(window: Window) -> Prior:
+def goal_id(goal: Column) -> Column:
+    """What goals go by in the pool: of a million goals, two share one with a chance of one in 30 million."""
+    return F.xxhash64(goal)
+
+
+def goal_masses(window: Window) -> DataFrame:
+    """All goals of a window: `locale, goal_id, goal, mass`."""
+    return (
+        window.readings.groupBy("goal", "locale")
+        .agg(F.sum("p_sum").alias("mass"))
+        .withColumn("goal_id", goal_id(F.col("goal")))
+    )
+
+
+def goal_prior(masses: DataFrame) -> Prior:
     """Share of each goal among all readings of its locale, of goals that have `LEAST` or more.
 
-    There are at most `1 / LEAST` such goals in a locale, however large the window.
+    There are at most `1 / LEAST` such goals in a locale, however large the window. `masses` are the `goal_masses`.
     """
-    masses = window.readings.groupBy("goal", "locale").agg(F.sum("p_sum").alias("mass"))
     total = F.sum("mass").over(RowWindow.partitionBy("locale"))
     share = F.try_divide("mass", total) * (1 - OTHER_PRIOR)
-    rows = masses.select("locale", "goal", share.alias("share")).where(F.col("share") >= LEAST).collect()
-    return {(row["locale"], row["goal"]): row["share"] for row in rows}
+    rows = masses.select("locale", "goal_id", share.alias("share")).where(F.col("share") >= LEAST).collect()
+    return {(row["locale"], row["goal_id"]): row["share"] for row in rows}
+
+
+def goal_names(masses: DataFrame) -> DataFrame:
+    """`goal_id, goal`, `OTHER_GOAL` among them; `masses` are the `goal_masses`."""
+    other = masses.sparkSession.createDataFrame([(OTHER, OTHER_GOAL)], "goal_id bigint, goal string")
+    return masses.select("goal_id", "goal").distinct().unionByName(other)
 
 
 _SUMS = ("n", "p_sum", "friction_sum", "n_outcomes", "outcome_sum")

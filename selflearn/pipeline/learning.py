@@ -16,6 +16,8 @@ from selflearn.graph import (
     first_messages,
     fit_to_outcomes,
     fit_weights,
+    goal_masses,
+    goal_names,
     goal_prior,
     graph_edges,
     graph_nodes,
@@ -44,15 +46,18 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     window = sum_window(evidence.where("kind <> 'rewrite'"), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
     edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
-    prior, weights = goal_prior(window), PoolWeights()
+    weights = PoolWeights()
     with landing(lake, context.label.run_id) as land:
+        masses = land(goal_masses(window))
+        prior = goal_prior(masses)
         beliefs = land(own_beliefs(window.utterances, settings, weights, prior))
-        messages = land(first_messages(links(edges, _variants(context, as_of)), beliefs))
+        messages = first_messages(links(edges, _variants(context, as_of)), beliefs)
         pooled = land(pool_evidence(beliefs, messages, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
-        context.replace(tables.GRAPH_NODES, graph_nodes(pooled, weights, as_of), as_of=[as_of])
-        unclear = ambiguous_utterances(pooled, weights, as_of)
-        context.replace(tables.AMBIGUOUS_UTTERANCES, unclear, as_of=[as_of])
+        nodes = graph_nodes(pooled, goal_names(masses), weights, as_of)
+        context.replace(tables.GRAPH_NODES, nodes, as_of=[as_of])
+    unclear = ambiguous_utterances(lake.read(tables.GRAPH_NODES, as_of=[as_of]))
+    context.replace(tables.AMBIGUOUS_UTTERANCES, unclear, as_of=[as_of])
     return [as_of]
 
 
