@@ -182,7 +182,8 @@ class Log:
             }
             self.evidence.append(of_day | ends | sums)
         ends = {"source_utterance": source, "target_utterance": target, "locale": "en-GB", "as_of": AS_OF}
-        self.edges.append(ends | {"n_pairs": n * days, "p_rephrase": p, "n_users": len(set(people))})
+        counts = {"n_pairs": n * days, "p_rephrase": p, "n_users": len(set(people)), "chance_z": 9.0}
+        self.edges.append(ends | counts)
 
     def pair(self, case: str, people: str = "abcd", fails: float = 0.1, works: float = 0.9, **target: Any) -> None:
         self.said(f"{case}:fails", people, fails)

@@ -14,6 +14,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 
 from selflearn.graph.columns import read_candidates
 from selflearn.graph.people import n_people
+from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window, goal_id
 from selflearn.lakehouse import tables
@@ -107,7 +108,7 @@ def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
 
 def graph_edges(window: Window, as_of: date) -> DataFrame:
     """Columns of `tables.GRAPH_EDGES`."""
-    return window.pairs.select(
+    return with_chance_z(window.pairs).select(
         F.lit(as_of).alias("as_of"),
         "locale",
         "source_utterance",
@@ -115,4 +116,5 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
         F.col("n").alias("n_pairs"),
         F.least("p", F.lit(1.0)).alias("p_rephrase"),
         n_people(F.col("users")).alias("n_users"),
+        "chance_z",
     )

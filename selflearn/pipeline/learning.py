@@ -26,6 +26,7 @@ from selflearn.graph import (
     outcome_candidates,
     own_beliefs,
     pool_evidence,
+    significant,
     sum_window,
     window_days,
 )
@@ -45,7 +46,7 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     # What was served under a rewrite says nothing of the utterance itself.
     window = sum_window(evidence.where("kind <> 'rewrite'"), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
-    edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
+    edges = significant(lake.read(tables.GRAPH_EDGES, as_of=[as_of]))
     weights = PoolWeights()
     with landing(lake, context.label.run_id) as land:
         masses = land(goal_masses(window))

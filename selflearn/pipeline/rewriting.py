@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph import window_days
+from selflearn.graph import significant, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
@@ -20,7 +20,8 @@ def run_rewrite(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     lake, settings, as_of = context.lake, context.settings, max(days)
     window = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings.graph))
     evidence = weighted(window, as_of, settings.graph)
-    nodes, edges = (lake.read(table, as_of=[as_of]) for table in (tables.GRAPH_NODES, tables.GRAPH_EDGES))
+    nodes = lake.read(tables.GRAPH_NODES, as_of=[as_of])
+    edges = significant(lake.read(tables.GRAPH_EDGES, as_of=[as_of]))
     with landing(lake, context.label.run_id) as land:
         left = land(exits(evidence))
         chained = land(chances(transitions(edges, left), settings.rewrites.max_links_on_driver, land))

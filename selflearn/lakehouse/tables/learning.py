@@ -90,6 +90,7 @@ GRAPH_EDGES = Table(
         required("n_pairs", DOUBLE),
         required("p_rephrase", DOUBLE),
         required("n_users", LONG),
+        required("chance_z", DOUBLE),
     ),
     key=("as_of", "source_utterance", "target_utterance"),
     partition=("as_of",),
