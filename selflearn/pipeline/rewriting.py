@@ -26,9 +26,8 @@ def run_rewrite(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         left = land(exits(evidence))
         chained = land(chances(transitions(edges, left), settings.rewrites.max_links_on_driver, land))
         _note_chain(context, chained)
-        found = land(
-            judged(candidates(evidence, nodes, edges, left, chained, settings.rewrites), evidence, settings.rewrites)
-        )
+        possible = candidates(evidence, nodes, edges, left, chained, settings.rewrites, land)
+        found = land(judged(possible, evidence, settings.rewrites))
         context.metrics["rewrite_candidates"] = float(found.count())
         rewrites = select_rewrites(found, _earlier(context, as_of), as_of, settings.rewrites)
         context.replace(tables.REWRITES, rewrites, as_of=[as_of])

@@ -9,6 +9,7 @@ from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.rewrites.transitions import key
 from selflearn.settings import Rewrites
 
@@ -21,7 +22,13 @@ _ENDS = ("utterance_id", "target_utterance")
 
 
 def candidates(
-    evidence: DataFrame, nodes: DataFrame, edges: DataFrame, left: DataFrame, chained: DataFrame, settings: Rewrites
+    evidence: DataFrame,
+    nodes: DataFrame,
+    edges: DataFrame,
+    left: DataFrame,
+    chained: DataFrame,
+    settings: Rewrites,
+    land: Land = not_landed,
 ) -> DataFrame:
     """One row per wording that fails and other wording that its people reached; columns of `judged`'s input.
 
@@ -33,9 +40,15 @@ def candidates(
         nodes, edges: columns of `tables.GRAPH_NODES` and `tables.GRAPH_EDGES`.
         left: columns of `exits`.
         chained: columns of `CHANCES`.
+        land: see `Land`. What few wordings are linked often enough is landed, so that everything else is looked up for
+            them alone.
     """
-    linked = _linked(_meanings(nodes, left, settings), edges, settings)
-    kept = linked.join(_agreeing(chained), [key(F.col("utterance_id")) == F.col("utterance"), _same_goal()])
+    reached = land(_reached(edges, settings))
+    ends = land(reached.select(F.explode(F.array(*_ENDS)).alias("utterance_id")).distinct())
+    of_ends, left_there = (rows.join(ends, "utterance_id", "left_semi") for rows in (nodes, left))
+    linked = _linked(_meanings(of_ends, left_there, settings), reached, settings)
+    agreeing = _agreeing(chained)
+    kept = land(linked.join(agreeing, [key(F.col("utterance_id")) == F.col("utterance"), _same_goal()]))
     return _with_support(kept.drop("utterance", "chain_goal"), evidence)
 
 
@@ -68,14 +81,18 @@ def _unprotected(nodes: DataFrame, protected: Sequence[str]) -> DataFrame:
     return nodes.withColumn("deployed", deployed).where(~_intent("goal").isin(*protected) & ~is_deployed_protected)
 
 
-def _linked(meanings: DataFrame, edges: DataFrame, settings: Rewrites) -> DataFrame:
+def _reached(edges: DataFrame, settings: Rewrites) -> DataFrame:
+    """Wordings that enough people went on to, and their share of all that was gone on to."""
     mass = F.col("n_pairs") * F.col("p_rephrase")
     of_source = F.sum(mass).over(RowWindow.partitionBy("source_utterance"))
-    reached = (
+    return (
         edges.withColumn("share", F.try_divide(mass, of_source))
         .where((F.col("n_users") >= settings.min_users) & (F.col("p_rephrase") >= MIN_REPHRASE))
         .select(F.col("source_utterance").alias("utterance_id"), "target_utterance", "share")
     )
+
+
+def _linked(meanings: DataFrame, reached: DataFrame, settings: Rewrites) -> DataFrame:
     failing = meanings.where(F.col("friction") >= settings.min_friction)
     others = meanings.select(
         "context",
