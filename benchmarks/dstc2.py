@@ -65,7 +65,7 @@ def main() -> None:
         most = None if given.gold == "all" else int(given.gold)
         mine(lake, log, (STAGES["ingest"], STAGES["detect"]))
         detect_cross_fitted(lake, log.settings, log.days, given.train, most, given.out / "folds")
-        mine(lake, log, (STAGES["evidence"], *LEARNING))
+        mine(lake, log, (STAGES["embed"], STAGES["evidence"], *LEARNING))
         model = fit_to_gold(lake, log.settings, read_gold_pairs(given.train), most, given.out / "detector.json")
     mined = scored = Path(lake.root)
     if given.gold == "0" or given.train.resolve() != given.test.resolve():

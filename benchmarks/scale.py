@@ -11,11 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from datetime import date, timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,11 +27,11 @@ from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
 from selflearn.simulate import simulate
 from selflearn.turns.mapping import TURN
+from usage import watched
 
 _START = date(2026, 1, 5)
 _DAYS = 7
 _SEED = 11
-_MIB = 2**20
 
 
 def main() -> None:
@@ -42,52 +39,54 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, nargs="+", default=[1_000_000, 5_000_000], help="sizes of the logs")
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
+    parser.add_argument("--master", default="local[*]", help="Spark master, for example local-cluster[2,1,2048]")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
-    figures: dict[str, Any] = {"seed": _SEED, "days": _DAYS}
+    figures: dict[str, Any] = {"seed": _SEED, "days": _DAYS, "master": given.master}
     configuration: dict[str, str] = {}
     processes = get_context("spawn")
     for place, n_turns in enumerate(given.turns):
         with ProcessPoolExecutor(1, mp_context=processes) as fresh:
             runs = ["warm"] if place == 0 else []
             for name in (str(n_turns), *runs):
-                figures[name], configuration = fresh.submit(measure, n_turns, given.out / "work").result()
+                figures[name], configuration = fresh.submit(measure, n_turns, given.out / "work", given.master).result()
                 print_figures(f"{n_turns:,} turns{', warm' if name == 'warm' else ''}", figures[name])
                 write_scores(given.out, figures, configuration)
     for name, value in configuration.items():
         print(f"{name} = {value}")
 
 
-def measure(n_turns: int, work: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Seconds of the floor and of every stage on one log, their ratio, most memory in use; and the configuration."""
-    spark = build_session("selflearn benchmark scale")
+def measure(n_turns: int, work: Path, master: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Seconds of the floor and what every stage of the pipeline takes, on one log; and the configuration."""
+    spark = build_session("selflearn benchmark scale", master=master)
     shutil.rmtree(work, ignore_errors=True)
     simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
-    with peak_memory() as memory:
-        floors = [time_floor(spark, work / "sample" / "logs", work / "floor before")]
-        settings = Settings(
-            lake=str(work / "lake"),
-            source=Source(path=str(work / "sample" / "logs" / "{date}.jsonl")),
-            launch=Source(path=str(work / "sample" / "launch.jsonl")),
-        )
-        days = day_range(_START, _START + timedelta(days=_DAYS - 1))
-        started = time.perf_counter()
-        manifests = [manifest for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days)]
-        total = time.perf_counter() - started
-        floors.append(time_floor(spark, work / "sample" / "logs", work / "floor after"))
+    floors = [time_floor(spark, work / "sample" / "logs", work / "floor before")]
+    settings = Settings(
+        lake=str(work / "lake"),
+        source=Source(path=str(work / "sample" / "logs" / "{date}.jsonl")),
+        launch=Source(path=str(work / "sample" / "launch.jsonl")),
+    )
+    days = day_range(_START, _START + timedelta(days=_DAYS - 1))
+    stages: dict[str, dict[str, Any]] = {}
+    started = time.perf_counter()
+    with watched(spark) as usage:
+        for manifest, _ in run_pipeline(Lakehouse(spark, settings.lake), settings, days):
+            stages[manifest.stage] = {"seconds": manifest.seconds, "rows": manifest.row_counts, **usage.taken()}
+    total = time.perf_counter() - started
+    floors.append(time_floor(spark, work / "sample" / "logs", work / "floor after"))
     floor = sum(floors) / len(floors)
-    rows = {name: count for manifest in manifests for name, count in manifest.row_counts.items()}
     shutil.rmtree(work)
     found = {
         "floor_seconds": floor,
         "floor_before_seconds": floors[0],
         "floor_after_seconds": floors[1],
-        "stage_seconds": {manifest.stage: manifest.seconds for manifest in manifests},
+        "stages": stages,
         "total_seconds": total,
         "times_the_floor": total / floor,
         "microseconds_per_turn": total / n_turns * 1e6,
-        "peak_memory_mib": memory["peak"] / _MIB,
-        "rows": rows,
+        "peak_memory_mib": max(stage["peak_memory_mib"] for stage in stages.values()),
+        "shuffled_mib": sum(stage["shuffled_mib"] for stage in stages.values()),
     }
     return found, effective_configuration(spark)
 
@@ -99,46 +98,6 @@ def time_floor(spark: SparkSession, logs: Path, out: Path) -> float:
     ordered = rows.repartition("session_id").sortWithinPartitions("session_id", "ts")
     ordered.write.format("delta").save(str(out))
     return time.perf_counter() - started
-
-
-@contextmanager
-def peak_memory() -> Iterator[dict[str, float]]:
-    """Largest resident memory, in bytes, of this process and all below it: driver, JVM and Python workers."""
-    found = {"peak": 0.0}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.5):
-            found["peak"] = max(found["peak"], _resident(os.getpid()))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _resident(root: int) -> float:
-    """Proportional set size of a process tree, so that memory shared by forked workers counts once; Linux alone."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-    tree = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in tree} - tree:
-        tree |= grown
-    total = 0.0
-    for pid in tree:
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return total
 
 
 if __name__ == "__main__":
