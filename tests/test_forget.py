@@ -20,7 +20,7 @@ from selflearn.errors import InfrastructureError, SettingsError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.lease import leased
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
-from selflearn.pipeline import LEARNING, MINING, STAGES, run_pipeline, run_stage
+from selflearn.pipeline import MINING, STAGES, run_pipeline, run_stage
 from selflearn.pipeline.forgetting import forget
 from selflearn.pipeline.job import forget_main
 from selflearn.settings import USER_KEY_VARIABLE, Settings, load_settings
@@ -31,6 +31,7 @@ DAY, BEFORE = date(2026, 1, 5), date(2025, 12, 29)
 KEY = "a key for tests only"
 THEY = "zaphod|4711"
 THEIR_WORD = "quixotic"
+THEIR_SENTENCE = f"{THEIR_WORD} melodies please"
 MINED = sorted({table.name for stage in MINING for table in stage.writes})
 LABEL = CommitLabel("made by a test", "0123456789ab")
 
@@ -71,14 +72,25 @@ def before(spark: SparkSession, settings: Settings, folder: Path) -> Mapping[str
         pass
     for table in (tables.GRAPH_NODES, tables.GRAPH_EDGES, tables.WEAK_LABELS):
         lake.replace(table, lake.read(table).withColumn("as_of", F.lit(BEFORE)), LABEL, as_of=[BEFORE])
-    example = lake.read(tables.GRAPH_NODES, as_of=[DAY]).where(F.col("text").contains(THEIR_WORD)).limit(1)
-    rows = (
-        lake.read(tables.TRAINING_SETS)
-        .limit(3)
-        .drop("utterance_id", "text")
-        .crossJoin(example.select("utterance_id", "text"))
+    utterance = utterance_id("en-GB", "", THEIR_SENTENCE)
+    example = (
+        "older",
+        "1",
+        "train",
+        "corrected",
+        "en-GB",
+        "",
+        THEIR_SENTENCE,
+        "play",
+        [],
+        True,
+        "",
+        0.9,
+        utterance,
+        "",
     )
-    lake.replace(tables.TRAINING_SETS, rows.withColumn("release_id", F.lit("older")), LABEL, release_id=["older"])
+    rows = spark.createDataFrame([example], tables.TRAINING_SETS.schema)
+    lake.replace(tables.TRAINING_SETS, rows, LABEL, release_id=["older"])
     release = lake.read(tables.RELEASES).withColumn("release_id", F.lit("older"))
     lake.replace(tables.RELEASES, release, LABEL, release_id=["older"])
     return {table.name: content(lake, table) for table in tables.ALL_TABLES if lake.exists(table)}
@@ -98,7 +110,7 @@ def lake(spark: SparkSession, settings: Settings, folder: Path, before: Mapping[
 
 def test_no_file_of_the_lake_holds_them(lake: Lakehouse, before: Mapping[str, list[str]]) -> None:
     """Neither their id, in any form, nor a word that nobody else said."""
-    utterance = utterance_id("en-GB", "", f"{THEIR_WORD} melodies please")
+    utterance = utterance_id("en-GB", "", THEIR_SENTENCE)
     person = lake.spark.range(1).select(F.xxhash64(F.lit(hash_user(THEY, KEY.encode()))).alias("person")).first()
     assert person
     words = (THEY, hash_user(THEY, KEY.encode()), THEIR_WORD, utterance, str(person["person"]), "zaphods-session")
@@ -126,7 +138,7 @@ def test_every_day_is_as_if_they_had_never_been_there(
 
 
 def test_labels_that_rested_on_them_are_gone(lake: Lakehouse, before: Mapping[str, list[str]]) -> None:
-    """Two people said it, one of them is forgotten, and two is the floor; of the older labels as of those that are new."""
+    """Two people said it, one of them is forgotten, and two is the floor; older labels go like new ones."""
     was = {(row["as_of"], row["text"]) for row in map(json.loads, before["weak_labels"])}
     days = (str(DAY), str(BEFORE))
     assert {(day, text) for day in days for text in ("wake me early", "play jazz")} <= was
@@ -189,8 +201,8 @@ def log_lines() -> list[str]:
         if user in ("u0", THEY):
             said.append(("wake me early", "wake", {}, {}))
         if user == THEY:
-            said.append((f"{THEIR_WORD} melodies please", "play", {"genre": f"{THEIR_WORD} melodies"}, {}))
-            said.append((f"{THEIR_WORD.upper()} melodies  PLEASE", "play", {"genre": f"{THEIR_WORD} melodies"}, {}))
+            said.append((THEIR_SENTENCE, "play", {"genre": f"{THEIR_WORD} melodies"}, {}))
+            said.append((THEIR_SENTENCE.upper(), "play", {"genre": f"{THEIR_WORD} melodies"}, {}))
         for place, (text, intent, slots, more) in enumerate(said):
             row = {
                 "turn_id": f"{name}-{place}",

@@ -33,7 +33,7 @@ def backfill_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def forget_main(arguments: Sequence[str] | None = None) -> None:
-    """Erase the users in `maintenance.erasure_requests`, one line per stage to standard output; the days are not read."""
+    """Erase the users in `maintenance.erasure_requests`, one line per stage to standard output; no day is read."""
 
     def run(lake: Lakehouse, settings: Settings, days: Sequence[date]) -> Iterator[tuple[Manifest, bool]]:
         requests = settings.maintenance.erasure_requests
