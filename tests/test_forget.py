@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from in_files import files_holding
 from selflearn.cli import main
+from selflearn.erasure import held_by, without_people
 from selflearn.errors import InfrastructureError, SettingsError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.lease import leased
@@ -185,6 +186,39 @@ def test_who_is_nowhere_in_the_lake_is_kept_out_all_the_same(lake: Lakehouse) ->
     states = DeltaTable(f"{lake.root}/erasures").to_pandas()
     assert states["erasure_id"].nunique() == 2
     assert set(states[states["state"] == "erased"]["erasure_id"]) == set(states["erasure_id"])
+
+
+def test_evidence_of_days_whose_turns_are_gone_loses_what_is_theirs_alone(spark: SparkSession) -> None:
+    """What others said too stays, in a spelling of nobody's, and they leave its sketch of people."""
+    rows = [
+        evidence_row("utterance", "shared", "", [1, 7], "Play JAZZ"),
+        evidence_row("utterance", "theirs", "", [7, 8], "Wake me"),
+        evidence_row("utterance", "others", "", [1], "Turn It Up"),
+        *(evidence_row("reading", name, "goal", None) for name in ("shared", "theirs", "others")),
+        evidence_row("pair", "shared", "others", [8]),
+        evidence_row("pair", "others", "shared", [1, 2, 8]),
+    ]
+    evidence = spark.createDataFrame(rows, tables.EVIDENCE.schema)
+    people = spark.createDataFrame([(7,), (8,), (9,)], "person long")
+    spellings = spark.createDataFrame(
+        [("shared", "play jazz"), ("others", "turn it up")], "utterance_id string, text string"
+    )
+    left = without_people(evidence, people, spellings).collect()
+    found = {(row["kind"], row["source_utterance"]): (row["text"], row["users"]) for row in left}
+    assert found == {
+        ("utterance", "shared"): ("play jazz", [1]),
+        ("utterance", "others"): ("Turn It Up", [1]),
+        ("reading", "shared"): (None, None),
+        ("reading", "others"): (None, None),
+        ("pair", "others"): (None, [1, 2]),
+    }
+    assert {row["source_utterance"] for row in held_by(evidence, people).collect()} == {"shared", "theirs", "others"}
+
+
+def evidence_row(
+    kind: str, source: str, target: str, users: list[int] | None, text: str | None = None
+) -> tuple[Any, ...]:
+    return (DAY, kind, "en-GB", source, target, None, text, *[1.0] * 6, users)
 
 
 def log_lines() -> list[str]:
