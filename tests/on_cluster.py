@@ -134,20 +134,31 @@ def airflow(cluster: Cluster, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+def unpause(cluster: Cluster, dag: str) -> None:
+    """Let the scheduler run the DAG."""
+    call(cluster, "PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+
+
 def announce(cluster: Cluster, day: date) -> None:
-    """The event that a mined day is, through Airflow's API."""
-    url = f"http://127.0.0.1:{cluster.airflow_port}"
+    """The event that a mined day is."""
+    [(asset,)] = query(cluster, "SELECT id FROM asset WHERE name = 'selflearn_mined_day'")
+    call(cluster, "POST", "/api/v2/assets/events", {"asset_id": asset, "partition_key": day.isoformat()})
+
+
+def call(cluster: Cluster, method: str, path: str, body: dict[str, Any]) -> Any:
+    """Airflow's API, as its administrator."""
     password = json.loads((cluster.home / "airflow" / "simple_auth_manager_passwords.json.generated").read_text())
     who = {"username": "admin", "password": password["admin"]}
-    token = post(f"{url}/auth/token", who)["access_token"]
-    [(asset,)] = query(cluster, "SELECT id FROM asset WHERE name = 'selflearn_mined_day'")
-    event = {"asset_id": asset, "partition_key": day.isoformat()}
-    post(f"{url}/api/v2/assets/events", event, {"Authorization": f"Bearer {token}"})
+    token = _send(cluster, "POST", "/auth/token", who)["access_token"]
+    return _send(cluster, method, path, body, {"Authorization": f"Bearer {token}"})
 
 
-def post(url: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+def _send(cluster: Cluster, method: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
     request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
+        f"http://127.0.0.1:{cluster.airflow_port}{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", **(headers or {})},
+        method=method,
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)

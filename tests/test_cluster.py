@@ -41,6 +41,7 @@ from on_cluster import (
     start_job,
     submit,
     task_states,
+    unpause,
     wait_for,
 )
 from selflearn.pipeline import LEARNING, MINING, day_range
@@ -83,6 +84,9 @@ def cluster(home: Path) -> Iterator[Cluster]:
         patch.setenv("AIRFLOW_CONN_SELFLEARN_KEY", json.dumps({"conn_type": "generic", "password": KEY}))
         patch.setenv("AWS_SECRET_ACCESS_KEY", STORE_SECRET)
         patch.setenv("JDK_JAVA_OPTIONS", QUICK_JVM)
+        # A task whose scheduler died is noticed by its silence, and tried again; tests need not wait for minutes.
+        patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "90")
+        patch.setenv("SELFLEARN_RETRY_SECONDS", "5")
         try:
             cluster.start(with_airflow=False)
             cluster.prepare_airflow()
@@ -168,7 +172,7 @@ def test_the_scheduler_mines_a_day_though_it_is_restarted(
     cluster.start()
     day, after = THURSDAY.isoformat(), (THURSDAY + timedelta(days=1)).isoformat()
     airflow(cluster, "backfill", "create", "--dag-id", "selflearn_mining", "--from-date", day, "--to-date", after)
-    airflow(cluster, "dags", "unpause", "--yes", "selflearn_mining")
+    unpause(cluster, "selflearn_mining")
     wait_for(lambda: task_states(cluster, "selflearn_mining", day).get("detect") == "running", 900)
     cluster.supervisor.stop("airflow-scheduler")
     cluster.start_service("airflow-scheduler")
@@ -184,7 +188,7 @@ def test_the_scheduler_mines_a_day_though_it_is_restarted(
 def test_learning_starts_once_the_week_is_whole(mined: list[dict[str, Any]], cluster: Cluster, home: Path) -> None:
     """The other six days are announced one by one; the run's partition is the Monday, its day the Sunday."""
     cluster.start()
-    airflow(cluster, "dags", "unpause", "--yes", "selflearn_learning")
+    unpause(cluster, "selflearn_learning")
     others = [day for day in day_range(MONDAY, SUNDAY) if day != THURSDAY]
     for day in others[:-1]:
         announce(cluster, day)
