@@ -134,9 +134,9 @@ def airflow(cluster: Cluster, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def unpause(cluster: Cluster, dag: str) -> None:
-    """Let the scheduler run the DAG."""
-    call(cluster, "PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+def pause(cluster: Cluster, dag: str, is_paused: bool = True) -> None:
+    """Have the scheduler leave the DAG alone, or run it."""
+    call(cluster, "PATCH", f"/api/v2/dags/{dag}", {"is_paused": is_paused})
 
 
 def announce(cluster: Cluster, day: date) -> None:
