@@ -183,6 +183,11 @@ class Maintenance(_Section):
     vacuum_hours: StrictInt = Field(
         default=168, ge=168, description="age at which files that no table refers to any more are deleted"
     )
+    erasure_requests: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file of the ids of users who asked to be forgotten, one a line, as the source has them",
+    )
 
 
 class Settings(_Section):
@@ -323,5 +328,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             "encoder": encoder(detect.encoder),
             "model": Path(anchor(str(detect.model))) if detect.model else None,
         }
+    )
+    requests = settings.maintenance.erasure_requests
+    changes["maintenance"] = settings.maintenance.model_copy(
+        update={"erasure_requests": anchor(requests) if requests else None}
     )
     return settings.model_copy(update=changes)

@@ -136,7 +136,9 @@ def test_tables_have_one_writer(found: dict[str, Any]) -> None:
     assert {name: task["pool"] for name, task in upkeep.items()} == {
         "maintain_mining": "selflearn_mining",
         "maintain_learning": "selflearn_learning",
+        "forget": "selflearn_mining",
     }
+    assert upkeep["forget"]["before"] == ["maintain_learning", "maintain_mining"]
     assert set(found["runs_at_once"].values()) == {1}
 
 

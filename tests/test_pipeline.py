@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from selflearn.errors import DataError, VolumeError
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse
-from selflearn.lakehouse.tables import ALL_TABLES, RELEASES, RUNS
+from selflearn.lakehouse.tables import ALL_TABLES, ERASURES, RELEASES, RUNS
 from selflearn.pipeline import LEARNING, MINING, STAGES, day_range, run_pipeline, run_stage
 from selflearn.report import explain_utterance, utterance_table, write_graphml
 from selflearn.settings import USER_KEY_VARIABLE, Detect, Graph, Release, Settings, Source, Turns
@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def data_tables() -> list[str]:
-    return [table.name for table in ALL_TABLES if table.name != RUNS.name]
+    return [table.name for table in ALL_TABLES if table not in (RUNS, ERASURES)]
 
 
 def test_days_of_logs_become_a_training_set(mined: Lakehouse) -> None:

@@ -146,8 +146,9 @@ class Cluster:
         prepared = self.home / "airflow" / "prepared"
         if not prepared.exists():
             self._run_airflow("db", "migrate")
-            for pool, meaning in POOLS.items():
-                self._run_airflow("pools", "set", pool, "1", meaning)
+            pools = prepared.with_name("pools.json")
+            pools.write_text(json.dumps({name: {"slots": 1, "description": text} for name, text in POOLS.items()}))
+            self._run_airflow("pools", "import", str(pools))
             prepared.touch()
 
     def n_alive_workers(self) -> int:

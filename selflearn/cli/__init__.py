@@ -1,4 +1,4 @@
-"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `encoder`, `export`, `demo`, `doctor` and more."""
+"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `forget`, `export`, `demo`, `doctor` and more."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from selflearn.cli.common import OutFolder, SettingsFile, console, parse_day
 from selflearn.cli.evaluate import evaluate_app
 from selflearn.cli.explain import explain_app
+from selflearn.cli.forget import forget_command
 from selflearn.cli.train import encoder_app, fit_app
 from selflearn.errors import SelflearnError, SettingsError
 
@@ -29,6 +30,7 @@ app.add_typer(explain_app, name="explain")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(fit_app, name="fit")
 app.add_typer(encoder_app, name="encoder")
+app.command(name="forget")(forget_command)
 errors = Console(stderr=True)
 
 _state = {"debug": False}

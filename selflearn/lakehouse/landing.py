@@ -48,6 +48,12 @@ def landing(lake: Lakehouse, run_id: str) -> Iterator[Land]:
         system.delete(path, True)
 
 
+def clear_landing(lake: Lakehouse) -> None:
+    """Remove all that runs landed; nobody may be running."""
+    system, path = file_system(lake, f"{lake.root}/{_FOLDER}")
+    system.delete(path, True)
+
+
 def _remove_left_over(lake: Lakehouse, root: str) -> None:
     system, path = file_system(lake, root)
     if not system.exists(path):

@@ -14,7 +14,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 UPKEEP = "upkeep"
-"""Stands in the metadata of commits that remove rows for their age alone."""
+"""Stands in the metadata of commits that remove rows for their age, or because people asked to be forgotten."""
 
 # Commits that lay rows out anew, or clear what nothing refers to, and change no row.
 _UPKEEP = ("OPTIMIZE", "VACUUM")
@@ -38,7 +38,7 @@ def is_touched(spark: SparkSession, path: str, versions: range, values: Collecti
     """Whether one of the commits may have changed rows of the given partition values, any rows where none are given.
 
     A commit that replaced partitions names them; one that names none, or is no longer in the log, may have changed any.
-    Upkeep changes none: what it removed for its age is not to be made again.
+    Upkeep changes none: what it removed is not to be made again.
     """
     return any(_touches(spark, path, version, values) for version in versions)
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from delta.exceptions import DeltaConcurrentModificationException
@@ -29,10 +29,14 @@ _PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMa
 
 @dataclass(frozen=True)
 class CommitLabel:
-    """What every commit says about itself: the run that made it and the settings it ran with."""
+    """What every commit says about itself: the run that made it and the settings it ran with.
+
+    What `is_upkeep` removes is not to be made again: it makes no day look changed.
+    """
 
     run_id: str
     settings_fingerprint: str
+    is_upkeep: bool = False
 
 
 class Lakehouse:
@@ -161,11 +165,23 @@ class Lakehouse:
     def expire(self, table: Table, before: date, label: CommitLabel) -> None:
         """Remove the days before one from a table of days, as upkeep."""
         name = "spark.databricks.delta.commitInfo.userMetadata"
-        self.spark.conf.set(name, _metadata(label, kind=UPKEEP))
+        self.spark.conf.set(name, _metadata(replace(label, is_upkeep=True)))
         try:
             DeltaTable.forPath(self.spark, self.path(table)).delete(F.col(table.partition[0]) < F.lit(before))
         finally:
             self.spark.conf.unset(name)
+
+    def vacuum(self, table: Table, hours: int) -> None:
+        """Delete the files that the table has not referred to for so long.
+
+        At 0 hours nobody may be writing the table, and whoever reads an older version of it finds files gone.
+        """
+        check = "spark.databricks.delta.retentionDurationCheck.enabled"
+        self.spark.conf.set(check, "false")
+        try:
+            DeltaTable.forPath(self.spark, self.path(table)).vacuum(hours)
+        finally:
+            self.spark.conf.unset(check)
 
     def _check_columns(self, table: Table) -> None:
         found = self.spark.read.format("delta").load(self.path(table)).columns
@@ -182,8 +198,9 @@ def _properties(table: Table) -> dict[str, str]:
     return _COMMON_PROPERTIES | (_PUBLISHED_PROPERTIES if table.published else {}) | checks
 
 
-def _metadata(label: CommitLabel, **more: str) -> str:
-    return json.dumps({"run_id": label.run_id, "settings": label.settings_fingerprint, **more})
+def _metadata(label: CommitLabel) -> str:
+    kind = {"kind": UPKEEP} if label.is_upkeep else {}
+    return json.dumps({"run_id": label.run_id, "settings": label.settings_fingerprint, **kind})
 
 
 def _literal(value: object) -> str:

@@ -12,6 +12,7 @@ from selflearn.errors import SelflearnError
 from selflearn.lakehouse.manifest import Manifest
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline.days import day_range
+from selflearn.pipeline.forgetting import forget, read_requests
 from selflearn.pipeline.maintenance import MAINTENANCE
 from selflearn.pipeline.run import STAGES, backfill, run_pipeline
 from selflearn.session import build_session
@@ -29,6 +30,18 @@ def main(stage: str, arguments: Sequence[str] | None = None) -> None:
 def backfill_main(arguments: Sequence[str] | None = None) -> None:
     """Run all that is not done yet for `--from` to `--to`, one line per stage and week to standard output."""
     _main("backfill", backfill, arguments)
+
+
+def forget_main(arguments: Sequence[str] | None = None) -> None:
+    """Erase the users in `maintenance.erasure_requests`, one line per stage to standard output; no day is read."""
+
+    def run(lake: Lakehouse, settings: Settings, days: Sequence[date]) -> Iterator[tuple[Manifest, bool]]:
+        requests = settings.maintenance.erasure_requests
+        users = read_requests(lake, requests) if requests else []
+        for manifest in forget(lake, settings, users):
+            yield manifest, False
+
+    _main("forget", run, arguments)
 
 
 def _main(name: str, run: _Run, arguments: Sequence[str] | None) -> None:

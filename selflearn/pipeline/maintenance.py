@@ -29,9 +29,8 @@ def run_maintenance(context: StageContext, days: Sequence[date], kept: Sequence[
     for table in (table for table in kept if context.lake.exists(table)):
         if table.name in settings.keep_days:
             context.lake.expire(table, as_of - timedelta(days=settings.keep_days[table.name]), context.label)
-        delta = DeltaTable.forPath(context.spark, context.lake.path(table))
-        delta.optimize().executeCompaction()
-        delta.vacuum(settings.vacuum_hours)
+        DeltaTable.forPath(context.spark, context.lake.path(table)).optimize().executeCompaction()
+        context.lake.vacuum(table, settings.vacuum_hours)
     return [as_of]
 
 

@@ -26,6 +26,7 @@ from selflearn.graph import cap_users, evidence
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.days import next_day_has_logs, with_changed_day_before, with_cut_off_day_before
+from selflearn.pipeline.erasures import erased_people
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.settings import read_user_key
 from selflearn.turns import clear_read_errors, ingest, read_source
@@ -42,7 +43,7 @@ def run_ingest(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     key = read_user_key()
     with clear_read_errors(), landing(context.lake, context.label.run_id) as land:
         raw = read_source(context.spark, settings.source, days)
-        ingested = ingest(raw, settings, days, context.now, key, land)
+        ingested = ingest(raw, settings, days, context.now, key, land, erased_people(context.lake))
         n_rows = _check_volume(context, ingested.rows, days)
         n_bad = context.replace(tables.QUARANTINE, ingested.quarantine, turn_date=days)
         _check_quarantined_share(context, n_bad, n_rows)

@@ -42,9 +42,11 @@ def run_pipeline(
     Raises:
         InfrastructureError: another run is writing the same tables.
     """
-    earlier = succeeded_runs(lake) if resume else []
+    earlier: Sequence[Manifest] | None = None if resume else []
     for part, of_part in groupby(stages, key=_part):
         with leased(lake, part, _owner(days)):
+            # Not before: what another run is doing is no earlier run yet.
+            earlier = succeeded_runs(lake) if earlier is None else earlier
             for stage in of_part:
                 announce(stage)
                 done = _done_already(stage, lake, settings, days, earlier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -13,6 +13,7 @@ from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.lakehouse.tables import QUARANTINE, TURNS
 from selflearn.settings import Settings, Turns
 from selflearn.turns.cleaning import CLEANED_FROM, clean
+from selflearn.turns.erasure import is_of, user_of
 from selflearn.turns.mapping import RAW_ROW, SOURCE_FILE, defect, shown
 from selflearn.turns.sessions import DAY, day_of, is_on, is_visible, midnight_of, sessionise
 from selflearn.turns.source import FILE_DAY
@@ -46,6 +47,7 @@ def ingest(
     now: datetime,
     user_key: bytes,
     land: Land = not_landed,
+    erased: Collection[str] = (),
 ) -> Ingested:
     """Turns of the days, cleaned, deduplicated and in sessions; and the rows of the days that are unfit.
 
@@ -59,9 +61,12 @@ def ingest(
         now: the time after which times lie in the future.
         user_key: the secret that user ids are hashed with.
         land: see `Land`.
+        erased: people whose rows are as if the source had none, by `erasure_id`.
     """
     days = sorted(set(days))
     checked = _checked(raw, settings.turns, days, now)
+    if erased:
+        checked = checked.where(~is_of(erased, user_key)(user_of(F.col("user_id"), F.col("session_id")), _unclaimed()))
     landed = land(_fit_to_land(checked, settings.turns, days, user_key))
     repeated = land(_repeated_ids(landed))
     bad = landed.where(F.col("defect").isNotNull()).select(*_OF_BAD_ROWS)
@@ -74,6 +79,11 @@ def ingest(
     )
 
 
+def _unclaimed() -> Column:
+    """The raw form of a bad row of which no user could be read: whose it is, its words alone may tell."""
+    return F.when(F.col("defect").isNotNull() & F.col("user_id").isNull(), F.col(RAW_ROW))
+
+
 def _fit_to_land(checked: DataFrame, rules: Turns, days: Sequence[date], user_key: bytes) -> DataFrame:
     """The checked rows as they may be written down: masked, users hashed, the raw form of bad rows alone.
 
@@ -81,7 +91,7 @@ def _fit_to_land(checked: DataFrame, rules: Turns, days: Sequence[date], user_ke
     """
     is_bad = F.col("defect").isNotNull()
     is_turn = ~is_bad & is_visible(F.col("us"), days, rules.max_session_hours)
-    user = F.coalesce("user_id", F.concat(F.lit("session:"), "session_id"))
+    user = user_of(F.col("user_id"), F.col("session_id"))
     whole = checked.withColumns({"user_id": user, "context": F.coalesce("context", F.lit(""))})
     emptied = {name: F.when(is_turn, F.col(name)) for name in CLEANED_FROM}
     kept = whole.withColumns({**emptied, RAW_ROW: F.when(is_bad, F.col(RAW_ROW))})

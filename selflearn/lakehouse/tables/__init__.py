@@ -11,6 +11,7 @@ from selflearn.lakehouse.tables.learning import (
 )
 from selflearn.lakehouse.tables.mining import (
     DETECTORS,
+    ERASURES,
     EVIDENCE,
     LEVEL_PATTERNS,
     QUARANTINE,
@@ -43,12 +44,14 @@ ALL_TABLES = (
     TRAINING_SETS,
     RELEASES,
     RUNS,
+    ERASURES,
 )
 
 __all__ = [
     "ALL_TABLES",
     "AMBIGUOUS_UTTERANCES",
     "DETECTORS",
+    "ERASURES",
     "EVIDENCE",
     "GOAL_VARIANTS",
     "GRAPH_EDGES",

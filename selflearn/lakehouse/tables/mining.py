@@ -192,3 +192,16 @@ EVIDENCE = Table(
     partition=("turn_date",),
     checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair', 'rewrite')"},
 )
+
+ERASURES = Table(
+    "erasures",
+    columns(
+        required("erasure_id", STRING),
+        required("state", STRING),
+        required("at", TIMESTAMP),
+        required("days", ArrayType(DATE)),
+    ),
+    key=("erasure_id", "state", "at"),
+    partition=(),
+    checks={"state_is_known": "state IN ('requested', 'erased')"},
+)
