@@ -1,4 +1,4 @@
-"""Annotations of whole tables: intent and slots on the words, once per distinct batch row."""
+"""Annotations of whole tables: intent and slots on the words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def with_annotation(rows: DataFrame) -> DataFrame:
 
 
 def _annotate(texts: pa.Array, goals: pa.Array) -> pa.Array:
-    found = [annotate(text, goal) for text, goal in zip(texts.to_pylist(), goals.to_pylist(), strict=True)]
+    rows = list(zip(texts.to_pylist(), goals.to_pylist(), strict=True))
+    # The same words with the same goal stand in several contexts.
+    of_row = {row: annotate(*row) for row in set(rows)}
+    found = [of_row[row] for row in rows]
     columns = [
         pa.array([one.intent for one in found], pa.string()),
         pa.array([[asdict(span) for span in one.spans] for one in found], _SPANS),
