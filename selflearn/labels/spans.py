@@ -47,9 +47,14 @@ def annotate(text: str, goal: str) -> Annotation:
         if place is not None
     ]
     if len(found) < len(slots):
-        return Annotation(frame["intent"], (), True, text)
+        return intent_alone(text, goal)
     spans = tuple(sorted(found, key=lambda span: span.start))
     return Annotation(frame["intent"], spans, False, bracketed(text, spans))
+
+
+def intent_alone(text: str, goal: str) -> Annotation:
+    """The goal's intent, and no claim of its slots."""
+    return Annotation(json.loads(goal)["intent"], (), True, text)
 
 
 def bracketed(text: str, spans: tuple[Span, ...]) -> str:
