@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from selflearn.labels import Untagged, fit_tags
-from selflearn.labels.tagged import _fold, _tagged, untagged
+from selflearn.labels.tagged import _fold, _tagged, tag_columns, untagged
 from selflearn.labels.tagging import SURE, TagModel
 from selflearn.nlu import Example, Tagged
 from selflearn.nlu.tagger import Tagger
@@ -107,6 +108,20 @@ def test_without_a_model_the_goal_is_put_on_the_words() -> None:
     assert (found.annotated, p) == ("fly to [city : rome]", pytest.approx(0.75))
     assert _tagged(None, "u1", "fly to rome", "", known, False)[0].is_intent_only
     assert _tagged(None, "u1", "fly to oslo", "", known, True)[1] is None
+
+
+def test_batches_of_rows_become_columns(model: TagModel) -> None:
+    texts = ["fly to rome at noon", "fly to rome"]
+    goals = [rows((goal("fly", ("city", "rome"), ("time", "noon")), 0.9)), rows((goal("fly", ("city", "oslo")), 0.9))]
+    columns = [pa.array(["a", "b"]), pa.array(texts), pa.array(["", ""]), pa.array(goals), pa.array([True, True])]
+    found = tag_columns(pickle.loads(pickle.dumps(model)), *columns).to_pylist()
+    for row, of_row in zip(found, zip(["a", "b"], texts, ["", ""], goals, [True, True], strict=True), strict=True):
+        annotation, p = _tagged(model, *of_row)
+        assert row["p_slots"] == pytest.approx(p)
+        assert row["annotated_utterance"] == annotation.annotated
+        assert [span["value"] for span in row["slots"]] == [span.value for span in annotation.spans]
+        assert row["is_intent_only"] == annotation.is_intent_only
+    assert tag_columns(None, *(column.slice(0, 0) for column in columns)).to_pylist() == []
 
 
 def test_an_utterance_is_always_of_one_fold() -> None:

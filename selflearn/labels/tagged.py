@@ -50,21 +50,24 @@ def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
     values on the words.
     """
 
-    def tag(ids: pa.Array, texts: pa.Array, contexts: pa.Array, goals: pa.Array, is_goal: pa.Array) -> pa.Array:
-        columns = (column.to_pylist() for column in (ids, texts, contexts, goals, is_goal))
-        found = [_tagged(model, *row) for row in zip(*columns, strict=True)]
-        p_slots = pa.array([p for _, p in found], pa.float64())
-        return pa.StructArray.from_arrays(
-            [*annotation_columns([one for one, _ in found]), p_slots], names=list(_FIELDS)
-        )
+    def tag(*columns: pa.Array) -> pa.Array:
+        return tag_columns(model, *columns)
 
     # The stubs demand a function type that the signature leaves out.
-    tagging = arrow_udf(tag, _TYPE)(*map(F.col, ("utterance_id", "text", "context", "goals", "is_goal")))  # type: ignore[call-overload]
+    tag_rows = arrow_udf(tag, _TYPE)  # type: ignore[call-overload]
+    tagging = tag_rows(*map(F.col, ("utterance_id", "text", "context", "goals", "is_goal")))
     return (
         chosen.withColumn("tagging", tagging)
         .withColumns({name: F.col("tagging")[name] for name in _FIELDS})
         .drop("tagging")
     )
+
+
+def tag_columns(model: TagModel | None, *columns: pa.Array) -> pa.StructArray:
+    """A struct of `COLUMNS` and `p_slots` of columns `utterance_id, text, context, goals, is_goal`."""
+    found = [_tagged(model, *row) for row in zip(*(column.to_pylist() for column in columns), strict=True)]
+    p_slots = pa.array([p for _, p in found], pa.float64())
+    return pa.StructArray.from_arrays([*annotation_columns([one for one, _ in found]), p_slots], names=list(_FIELDS))
 
 
 def untagged(text: str, context: str, goals: Goals) -> Untagged:
