@@ -68,6 +68,10 @@ bench-retrain: setup ## Measure retraining without gold: make bench-retrain TRAI
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both: make bench-retrain TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/retrain.py --train "$(TRAIN)" --test "$(TEST)" --out build/benchmarks/retrain
 
+bench-projection: setup ## Measure how well slot values are put on misheard words: make bench-projection DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-projection DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/projection.py --data "$(DATA)" --out build/benchmarks/projection
+
 bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/star.py --data "$(DATA)" --out build/benchmarks/star

@@ -145,6 +145,7 @@ def labelled_turns(lake: Path) -> pd.DataFrame:
     """`session_id, turn, items, p_correct` of every turn whose utterance in its context got a weak label."""
     turns = DeltaTable(lake / "turns").to_pandas(columns=["turn_id", "session_id", "utterance_id"])
     labels = DeltaTable(lake / "weak_labels").to_pandas(columns=["utterance_id", "goal", "p_correct"])
+    labels = labels[labels["goal"].notna()]
     rows = turns.merge(labels, on="utterance_id").sort_values("turn_id", ignore_index=True)
     return pd.DataFrame(
         {

@@ -119,6 +119,7 @@ def training_sets(lake: Path, turns: Sequence[Turn]) -> dict[str, list[Example]]
     friction = dict(failed.itertuples(index=False))
     utterances = dict(DeltaTable(lake / "turns").to_pandas(columns=["turn_id", "utterance_id"]).itertuples(index=False))
     labels = DeltaTable(lake / "weak_labels").to_pandas(columns=["utterance_id", "goal", "p_correct"])
+    labels = labels[labels["goal"].notna()]
     label_of = {row.utterance_id: (_frame(json.loads(row.goal)), row.p_correct) for row in labels.itertuples()}
     worked = [turn for turn in turns if friction[turn.turn_id] < _WORKED]
     corrected = []

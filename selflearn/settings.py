@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
@@ -160,6 +160,12 @@ class Labels(_Section):
     """Which posteriors become weak labels."""
 
     threshold: StrictFloat = Field(default=0.85, gt=0, lt=1, description="least p_correct of an emitted label")
+    thresholds: dict[str, Annotated[StrictFloat, Field(gt=0, lt=1)]] = Field(
+        default_factory=dict, description="intent -> threshold of its own"
+    )
+    margin: StrictFloat = Field(
+        default=0.2, ge=0, lt=1, description="least posterior of a label's goal above that of the next one"
+    )
     min_users: StrictInt = Field(default=2, ge=1, description="least people behind a label or its neighbourhood")
 
 

@@ -51,13 +51,18 @@ def label(utterance: str, **fields: Any) -> Row:
         "annotated_utterance": f"text of [what : {utterance}]",
         "p_correct": 0.9,
         "p_correct_lb": 0.7,
+        "p_intent": 0.95,
+        "p_slots": 0.95,
         "nlu_goal": None,
         "is_new": True,
         "n_turns": 1.0,
         "n_pairs": 0.0,
         "n_users": 2,
         "n_users_behind": 2,
+        "n_days": 1,
+        "n_edges": 0,
         "friction": 0.5,
+        "votes": [],
         "reason": "people",
     } | fields
 

@@ -1,4 +1,4 @@
-"""`selflearn evaluate`: pairs, goal variants."""
+"""`selflearn evaluate`: pairs, goal variants, labels."""
 
 from __future__ import annotations
 
@@ -48,3 +48,21 @@ def evaluate_variants_command(settings: SettingsFile, plot: ChartFile = None) ->
     if plot:
         plot_reliability(evaluation, plot)
         console.print(f"Chart: {plot}")
+
+
+@evaluate_app.command(name="labels")
+def evaluate_labels_command(
+    settings: SettingsFile,
+    truth: Annotated[
+        Path | None, typer.Option(help="what turns meant: turn_id, intent, slots; a .jsonl file or a folder of them")
+    ] = None,
+) -> None:
+    """Say what each signal votes on the newest labels, how calibrated they are, and how right by a given truth."""
+    from selflearn.evaluate import evaluate_labels, read_truth_goals
+    from selflearn.report import label_score_table, vote_table
+    from selflearn.settings import load_settings
+
+    evaluation = evaluate_labels(load_settings(settings).lake, read_truth_goals(truth) if truth else None)
+    console.print(vote_table(evaluation))
+    console.print()
+    console.print(label_score_table(evaluation))

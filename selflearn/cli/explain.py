@@ -1,4 +1,4 @@
-"""`selflearn explain`: a pair, a model, an utterance."""
+"""`selflearn explain`: a pair, a model, an utterance, a label."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ def explain_utterance_command(
     if graphml:
         write_graphml(explained[0], graphml)
         console.print(f"Component: {graphml}")
+
+
+@explain_app.command(name="label")
+def explain_label_command(
+    text: Annotated[str, typer.Argument(help="the words, as they stand in table weak_labels")],
+    settings: SettingsFile,
+    day: Annotated[str, typer.Option(help="as-of day of the label, YYYY-MM-DD; the newest where left out")] = "",
+) -> None:
+    """Say why these words got their label: support, votes, the goals it was chosen from, pairs, and the turns."""
+    from selflearn.report import explain_label, label_tree
+    from selflearn.settings import load_settings
+
+    known = load_settings(settings)
+    for explanation in explain_label(known.lake, text, known.graph, parse_day(day) if day else None):
+        console.print(label_tree(explanation))
 
 
 @explain_app.command(name="model")

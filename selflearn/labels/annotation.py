@@ -1,7 +1,8 @@
-"""Annotations of whole tables: intent and slots on the words, once per distinct batch row."""
+"""Annotations of whole tables: intent and slots on the words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -10,11 +11,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StructField, StructType
 
-from selflearn.labels.spans import annotate
+from selflearn.labels.spans import Annotation, annotate
 from selflearn.lakehouse import tables
 
-_COLUMNS = ("intent", "slots", "is_intent_only", "annotated_utterance")
-_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _COLUMNS]).simpleString()
+COLUMNS = ("intent", "slots", "is_intent_only", "annotated_utterance")
+_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in COLUMNS]).simpleString()
 
 
 def with_annotation(rows: DataFrame) -> DataFrame:
@@ -24,20 +25,26 @@ def with_annotation(rows: DataFrame) -> DataFrame:
     annotation = annotate_rows(F.col("text"), F.col("goal"))
     return (
         rows.withColumn("annotation", annotation)
-        .withColumns({name: F.col("annotation")[name] for name in _COLUMNS})
+        .withColumns({name: F.col("annotation")[name] for name in COLUMNS})
         .drop("annotation")
     )
 
 
 def _annotate(texts: pa.Array, goals: pa.Array) -> pa.Array:
-    found = [annotate(text, goal) for text, goal in zip(texts.to_pylist(), goals.to_pylist(), strict=True)]
-    columns = [
+    rows = list(zip(texts.to_pylist(), goals.to_pylist(), strict=True))
+    # The same words with the same goal stand in several contexts.
+    of_row = {row: annotate(*row) for row in set(rows)}
+    return pa.StructArray.from_arrays(annotation_columns([of_row[row] for row in rows]), names=list(COLUMNS))
+
+
+def annotation_columns(found: Sequence[Annotation]) -> list[pa.Array]:
+    """Columns `COLUMNS` of annotations."""
+    return [
         pa.array([one.intent for one in found], pa.string()),
         pa.array([[asdict(span) for span in one.spans] for one in found], _SPANS),
         pa.array([one.is_intent_only for one in found], pa.bool_()),
         pa.array([one.annotated for one in found], pa.string()),
     ]
-    return pa.StructArray.from_arrays(columns, names=list(_COLUMNS))
 
 
 _SPANS = pa.list_(

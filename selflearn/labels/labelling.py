@@ -1,38 +1,79 @@
-"""Weak labels: which posteriors are emitted, with their support and the reason for each."""
+"""Weak labels: which goals are emitted, with their support and the reason for each."""
 
 from __future__ import annotations
 
+from itertools import chain
+
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
-from selflearn.labels.annotation import with_annotation
+from selflearn.labels.calibration import Calibration
+from selflearn.labels.tagged import with_tags
+from selflearn.labels.tagging import TagModel
 from selflearn.lakehouse import tables
 from selflearn.settings import Labels
 
+VOTERS = ("nlu", "outcome", "pair", "variant")
+"""Signals that vote on a label: for its goal, for another of the utterance's, or not at all."""
 _Z_95 = 1.645
 _SURE_READING = 0.5
+_UTTERANCE = ("utterance_id", "locale", "as_of", "context", "text", "n_turns", "n_pairs", "friction", "n_users")
 
 
-def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
-    """Columns of `tables.WEAK_LABELS`: the most probable goal of each utterance, where it may be trusted.
+def weak_labels(chosen: DataFrame, tags: TagModel | None = None) -> DataFrame:
+    """Columns of `tables.WEAK_LABELS` but `SUPPORT`: the chosen labels with the slots on their words."""
+    columns = [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
+    return with_tags(chosen, tags).withColumn("goal", F.when(F.col("is_goal"), F.col("goal"))).select(*columns)
 
-    A label is emitted where its posterior reaches the threshold and at least `min_users` people stand behind it.
-    It is new where the deployed NLU read something else, or was less than even sure; else it confirms. `p_correct` is
-    the posterior: the weights behind it were fitted to foretell outcomes that it was not shown.
-    `p_correct_lb` is the one-sided 95 % Wilson bound of the posterior at that many independent people.
+
+def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration | None = None) -> DataFrame:
+    """The most probable goal of each utterance, where it may be trusted, and the `goals` of its intent.
+
+    A label is emitted where its calibrated posterior reaches the threshold of its intent, its posterior is `margin`
+    above that of the next goal, and at least `min_users` people stand behind it. Where the goal falls short of that and
+    its intent, over all its goals, does not, the label is of the intent alone: not `is_goal`.
+    It is new where the deployed NLU read something else, or was less than even sure; else it confirms.
+    `p_correct` is the probability of what the label says, `p_correct_lb` its one-sided 95 % Wilson bound at that many
+    independent people. `votes` are by how much each signal's log evidence for the goal exceeds that for any other.
     """
-    read = _deployed_reading(nodes)
-    chosen = (
-        nodes.where((F.col("rank") == 1) & (F.col("goal") != tables.OTHER_GOAL))
-        .where((F.col("posterior") >= settings.threshold) & (F.col("n_users_behind") >= settings.min_users))
-        .join(read, ["utterance_id", "locale"], "left")
+    calibration = calibration or Calibration()
+    known = _with_reading(_with_leads(_utterances(nodes)))
+    posterior, people = F.col("posterior"), F.col("n_users_behind")
+    p_goal = calibration.probability(posterior, people)
+    # The intent is no less probable than one of its goals, whatever the last digits say.
+    p_intent = F.greatest(p_goal, calibration.probability(F.col("intent_posterior"), people))
+    threshold = _threshold(settings)
+    is_goal = (p_goal >= threshold) & (posterior - F.col("next_posterior") >= settings.margin)
+    is_intent = (p_intent >= threshold) & (F.col("intent_posterior") - F.col("next_intent") >= settings.margin)
+    return (
+        known.where((F.col("goal") != tables.OTHER_GOAL) & (people >= settings.min_users))
+        .withColumns({"is_goal": is_goal, "is_emitted": is_goal | is_intent})
+        .where("is_emitted")
+        .withColumns({"p_goal": p_goal, "p_intent": p_intent})
+        .withColumn("p_correct", F.when(F.col("is_goal"), F.col("p_goal")).otherwise(F.col("p_intent")))
+        .withColumn("p_correct_lb", wilson_lower_bound(F.col("p_correct"), people))
         .withColumn("is_new", _is_new())
-        .withColumn("p_correct", F.col("posterior"))
-        .withColumn("p_correct_lb", wilson_lower_bound(F.col("posterior"), F.col("n_users_behind")))
         .withColumn("reason", _reason())
+        .withColumn("goals", F.transform(F.filter("goals", _is_same_intent), _believed))
     )
-    return with_annotation(chosen).select(*tables.WEAK_LABELS.schema.fieldNames())
+
+
+SUPPORT = ("n_days", "n_edges")
+"""Columns of `tables.WEAK_LABELS` that `with_support` sets."""
+
+
+def with_support(labels: DataFrame, evidence: DataFrame, edges: DataFrame) -> DataFrame:
+    """Set `n_days` on which the utterance was said, and `n_edges`, the utterances it is paired with.
+
+    `evidence` are rows of `tables.EVIDENCE` of the window, `edges` of `tables.GRAPH_EDGES`.
+    """
+    said = evidence.where("kind = 'utterance'").select(F.col("source_utterance").alias("utterance_id"), "turn_date")
+    days = said.groupBy("utterance_id").agg(F.count_distinct("turn_date").alias("n_days"))
+    ends = F.explode(F.array("source_utterance", "target_utterance")).alias("utterance_id")
+    linked = edges.select(ends).groupBy("utterance_id").agg(F.count(F.lit(1)).alias("n_edges"))
+    counts = {name: F.coalesce(name, F.lit(0)).cast("long") for name in SUPPORT}
+    found = labels.join(days, "utterance_id", "left").join(linked, "utterance_id", "left").withColumns(counts)
+    return found.select(*tables.WEAK_LABELS.schema.fieldNames())
 
 
 def wilson_lower_bound(p: Column, n: Column) -> Column:
@@ -43,24 +84,74 @@ def wilson_lower_bound(p: Column, n: Column) -> Column:
     return F.greatest(F.lit(0.0), (centre - spread) / (1 + z2 / n))
 
 
-def _deployed_reading(nodes: DataFrame) -> DataFrame:
-    """The goal that the deployed NLU gave most probability, and that probability."""
-    by_nlu = RowWindow.partitionBy("utterance_id", "locale").orderBy(F.desc("p_nlu"), "goal")
-    return (
-        nodes.where((F.col("p_nlu") > 0) & (F.col("goal") != tables.OTHER_GOAL))
-        .withColumn("nth", F.row_number().over(by_nlu))
-        .where("nth = 1")
-        .select(
-            "locale",
-            "utterance_id",
-            F.col("goal").alias("nlu_goal"),
-            F.col("p_nlu").alias("p_read"),
+def _utterances(nodes: DataFrame) -> DataFrame:
+    """One row per utterance: its candidate goals in a list, the most probable first, and that one's own columns."""
+    evidence = [f"{voter}_evidence" for voter in VOTERS]
+    intent = F.get_json_object("goal", "$.intent").alias("intent")
+    candidate = F.struct("rank", "goal", intent, "posterior", "p_nlu", "n_users_behind", *evidence)
+    listed = nodes.groupBy(*_UTTERANCE).agg(F.array_sort(F.collect_list(candidate)).alias("goals"))
+    top = F.element_at("goals", 1)
+    names = ("goal", "posterior", "p_nlu", "n_users_behind", *evidence)
+    return listed.select("*", *(top[name].alias(name) for name in names), top["intent"].alias("top_intent"))
+
+
+def _with_leads(utterances: DataFrame) -> DataFrame:
+    """How far the goal, its intent and each signal's evidence for it lie above the rest."""
+    others = F.slice("goals", 2, F.size("goals"))
+
+    def most(field: str) -> Column:
+        return F.array_max(F.transform(others, lambda goal: goal[field]))
+
+    same = F.transform(F.filter("goals", _is_same_intent), lambda goal: goal["posterior"])
+    rest = F.transform(F.filter("goals", lambda goal: ~_is_same_intent(goal)), lambda goal: goal["posterior"])
+    votes = [
+        F.struct(
+            F.lit(voter).alias("signal"),
+            F.round(F.coalesce(F.col(f"{voter}_evidence") - most(f"{voter}_evidence"), F.lit(0.0)), 3).alias("lead"),
         )
+        for voter in VOTERS
+    ]
+    return utterances.withColumns(
+        {
+            "next_posterior": F.coalesce(most("posterior"), F.lit(0.0)),
+            "intent_posterior": F.aggregate(same, F.lit(0.0), lambda total, p: total + p),
+            # Goals of other intents are taken as of one intent: no less than any of them has.
+            "next_intent": F.aggregate(rest, F.lit(0.0), lambda total, p: total + p),
+            "votes": F.array(*votes),
+        }
     )
 
 
+def _with_reading(utterances: DataFrame) -> DataFrame:
+    """The goal that the deployed NLU gave most probability, `nlu_goal`, and that probability, `p_read`."""
+    read = F.filter("goals", lambda goal: (goal["p_nlu"] > 0) & (goal["goal"] != tables.OTHER_GOAL))
+    surest = F.array_min(F.transform(read, lambda goal: F.struct((-goal["p_nlu"]).alias("minus"), goal["goal"])))
+    found = utterances.withColumn("surest", surest)
+    return found.withColumns({"nlu_goal": F.col("surest.goal"), "p_read": -F.col("surest.minus")}).drop("surest")
+
+
+def _is_same_intent(goal: Column) -> Column:
+    return F.coalesce(goal["intent"] == F.col("top_intent"), F.lit(False))
+
+
+def _believed(goal: Column) -> Column:
+    return F.struct(goal["goal"].alias("goal"), goal["posterior"].alias("posterior"))
+
+
+def _threshold(settings: Labels) -> Column:
+    """Of the intent, the general one where it has none of its own."""
+    if not settings.thresholds:
+        return F.lit(settings.threshold)
+    own = F.create_map(*(F.lit(part) for part in chain.from_iterable(sorted(settings.thresholds.items()))))
+    return F.coalesce(F.try_element_at(own, F.coalesce("top_intent", F.lit(""))), F.lit(settings.threshold))
+
+
 def _is_new() -> Column:
-    return ~F.coalesce(F.col("nlu_goal") == F.col("goal"), F.lit(False)) | (F.col("p_nlu") < _SURE_READING)
+    """Of a label of the intent alone, whether the deployed NLU read another intent, or was unsure."""
+    same_intent = F.get_json_object("nlu_goal", "$.intent") == F.col("top_intent")
+    is_read = F.when(F.col("is_goal"), F.col("nlu_goal") == F.col("goal")).otherwise(same_intent)
+    p_read = F.when(F.col("is_goal"), F.col("p_nlu")).otherwise(F.col("p_read"))
+    return ~F.coalesce(is_read, F.lit(False)) | (p_read < _SURE_READING)
 
 
 def _reason() -> Column:
@@ -83,10 +174,8 @@ def _reason() -> Column:
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
         "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f, variants %+.1f",
-        F.col("nlu_evidence"),
-        F.col("outcome_evidence"),
-        F.col("pair_evidence"),
-        F.col("variant_evidence"),
+        *(F.col(f"{voter}_evidence") for voter in VOTERS),
     )
     behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))
-    return F.concat(reading, said, paired, behind, strongest)
+    alone = F.when(F.col("is_goal"), "").otherwise(F.lit("; its intent alone is sure enough"))
+    return F.concat(reading, said, paired, behind, strongest, alone)

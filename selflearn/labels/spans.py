@@ -1,9 +1,12 @@
-"""Slots on the words: where a goal's values stand in an utterance."""
+"""Slots on the words: what a goal looks like on an utterance's own words."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+
+from selflearn.labels.projection import project
+from selflearn.wording import word_spans
 
 
 @dataclass(frozen=True)
@@ -30,57 +33,49 @@ class Annotation:
 
 
 def annotate(text: str, goal: str) -> Annotation:
-    """Find every slot value of the canonical goal in the text, longest first and without overlap.
+    """Put every slot value of the canonical goal on the words of the text, without overlap.
 
     >>> annotate("wake me at 7 am", '{"intent":"alarm","slots":[{"name":"time","value":"7 am"}]}').annotated
     'wake me at [time : 7 am]'
     """
     frame = json.loads(goal)
-    lowered = text.casefold()
-    # Case folding can change a text's length; then positions in it are not positions in the text.
-    searchable = lowered if len(lowered) == len(text) else text
-    taken: list[Span] = []
-    for slot in sorted(frame["slots"], key=lambda slot: (-len(slot["value"]), slot["name"])):
-        start = _find(searchable, slot["value"], taken)
-        if start < 0:
-            return Annotation(frame["intent"], (), True, text)
-        end = start + len(slot["value"])
-        taken.append(Span(slot["name"], text[start:end], start, end))
-    spans = tuple(sorted(taken, key=lambda span: span.start))
-    return Annotation(frame["intent"], spans, False, _bracket(text, spans))
+    slots = sorted(frame["slots"], key=lambda slot: (-len(slot["value"]), slot["name"]))
+    places = project(text, [slot["value"] for slot in slots])
+    found = [
+        Span(slot["name"], text[place[0] : place[1]], *place)
+        for slot, place in zip(slots, places, strict=True)
+        if place is not None
+    ]
+    if len(found) < len(slots):
+        return intent_alone(text, goal)
+    spans = tuple(sorted(found, key=lambda span: span.start))
+    return Annotation(frame["intent"], spans, False, bracketed(text, spans))
 
 
-def _find(text: str, value: str, taken: list[Span]) -> int:
-    """First place of the value as whole words where the script has words; -1 without one."""
-    start = text.find(value) if value else -1
-    while start >= 0:
-        end = start + len(value)
-        overlaps = any(start < span.end and span.start < end for span in taken)
-        if not overlaps and not _inside_word(text, start, end):
-            return start
-        start = text.find(value, start + 1)
-    return -1
+def intent_alone(text: str, goal: str) -> Annotation:
+    """The goal's intent, and no claim of its slots."""
+    return Annotation(json.loads(goal)["intent"], (), True, text)
 
 
-def _inside_word(text: str, start: int, end: int) -> bool:
-    """Whether the span cuts a word of a script with spaces; scripts without have no case and no rule here."""
-
-    def joined(left: str, right: str) -> bool:
-        return _spaced(left) and _spaced(right) and left.isalnum() and right.isalnum()
-
-    before = start > 0 and joined(text[start - 1], text[start])
-    after = end < len(text) and joined(text[end - 1], text[end])
-    return before or after
-
-
-def _spaced(character: str) -> bool:
-    """Whether words of the character's script are set apart by spaces: alphabets with case, and digits."""
-    return character.isdigit() or character.lower() != character.upper()
-
-
-def _bracket(text: str, spans: tuple[Span, ...]) -> str:
+def bracketed(text: str, spans: tuple[Span, ...]) -> str:
+    """MASSIVE's form, `[slot : value]`; the spans in order."""
     parts, at = [], 0
     for span in spans:
         parts += [text[at : span.start], f"[{span.name} : {span.value}]"]
         at = span.end
     return "".join([*parts, text[at:]])
+
+
+def bio_tags(text: str, spans: tuple[Span, ...]) -> list[tuple[str, str]]:
+    """Words and their tags: `B-slot` where a slot begins, `I-slot` within it, `O` elsewhere.
+
+    >>> bio_tags("at 7 am", (Span("time", "7 am", 3, 7),))
+    [('at', 'O'), ('7', 'B-time'), ('am', 'I-time')]
+    """
+    tags, names = [], {span: span.name for span in spans}
+    before: Span | None = None
+    for start, end in word_spans(text):
+        of = next((span for span in names if start < span.end and span.start < end), None)
+        tags.append((text[start:end], f"{'I' if of is before else 'B'}-{of.name}" if of else "O"))
+        before = of
+    return tags

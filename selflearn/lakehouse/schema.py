@@ -59,6 +59,7 @@ SLOT = StructType([optional("name", STRING), optional("value", STRING)])
 HEARD_TEXT = StructType([optional("text", STRING), optional("score", DOUBLE)])
 READING = StructType([optional("goal", STRING), optional("score", DOUBLE)])
 BELIEVED_GOAL = StructType([optional("goal", STRING), optional("posterior", DOUBLE)])
+VOTE = StructType([optional("signal", STRING), optional("lead", DOUBLE)])
 SPAN = StructType(
     [
         optional("name", STRING),

@@ -24,12 +24,21 @@ class Tagger:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         chosen = [example for example in examples if example.tagged is not None and word_spans(example.text)]
+        self._open(_fit(chosen) if any(example.tagged for example in chosen) else None)
+
+    def _open(self, model: bytes | None) -> None:
         # The tagger reads its model where it lies: the bytes must live as long.
-        self._model = _fit(chosen) if any(example.tagged for example in chosen) else None
+        self._model = model
         self._tagger: pycrfsuite.Tagger | None = None
-        if self._model is not None:
+        if model is not None:
             self._tagger = pycrfsuite.Tagger()
-            self._tagger.open_inmemory(self._model)
+            self._tagger.open_inmemory(model)
+
+    def __getstate__(self) -> bytes:
+        return self._model or b""
+
+    def __setstate__(self, model: bytes) -> None:
+        self._open(model or None)
 
     def tag(self, text: str, context: str, intent: str) -> tuple[tuple[Tagged, ...], float]:
         """The most probable tagging, given the intent, and its probability."""

@@ -1,4 +1,4 @@
-"""Learning, as of a day: a window of evidence to goal posteriors, weak labels and a training set."""
+"""Learning, as of a day: a window of evidence to goal posteriors, weak labels to a training set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from selflearn.graph import (
     window_days,
 )
 from selflearn.graph.weights import MIN_ANCHORS
-from selflearn.labels import weak_labels, with_annotation
+from selflearn.labels import with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
@@ -62,14 +62,6 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:
-    """Goal posteriors as of the last day to `weak_labels`."""
-    as_of = max(days)
-    nodes = context.lake.read(tables.GRAPH_NODES, as_of=[as_of])
-    context.replace(tables.WEAK_LABELS, weak_labels(nodes, context.settings.labels), as_of=[as_of])
-    return [as_of]
-
-
 def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     """Weak labels as of the last day, and the launch set, to one immutable release.
 
@@ -95,7 +87,6 @@ GRAPH = Stage(
     (tables.EVIDENCE, tables.GOAL_VARIANTS),
     (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
 )
-LABEL = Stage("label", run_label, (tables.GRAPH_NODES,), (tables.WEAK_LABELS,))
 RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
 

@@ -2,15 +2,20 @@
 
 from selflearn.report.evaluation import plot_evaluation, score_table, threshold_table
 from selflearn.report.explanation import explain_pair, explanation_table, plot_waterfall
+from selflearn.report.label import explain_label, label_tree
+from selflearn.report.labels import label_score_table, vote_table
 from selflearn.report.model import model_table, read_pair_model
 from selflearn.report.summary import mined_table, sample_labels_table, stage_line
 from selflearn.report.utterance import explain_utterance, utterance_table, write_graphml
 from selflearn.report.variants import plot_reliability, reliability_table
 
 __all__ = [
+    "explain_label",
     "explain_pair",
     "explain_utterance",
     "explanation_table",
+    "label_score_table",
+    "label_tree",
     "mined_table",
     "model_table",
     "plot_evaluation",
@@ -23,5 +28,6 @@ __all__ = [
     "stage_line",
     "threshold_table",
     "utterance_table",
+    "vote_table",
     "write_graphml",
 ]

@@ -83,7 +83,8 @@ def sample_labels_table(lake: str, as_of: date, n: int = 10) -> Table:
         read = readable_goal(str(row.nlu_goal)) if row.nlu_goal else "nothing"
         table.add_row("heard", Text.assemble((str(row.text), "bold"), (f"  [{row.locale}{after}]", "dim")))
         table.add_row("was read as", Text(read))
-        table.add_row("means", Text(f"{readable_goal(str(row.goal))} with {row.p_correct:.2f}"))
+        means = readable_goal(row.goal) if isinstance(row.goal, str) else f"{row.intent}, whatever its values,"
+        table.add_row("means", Text(f"{means} with {row.p_correct:.2f}"))
         table.add_row("because", Text(str(row.reason)), end_section=True)
         table.add_row()
     return table

@@ -55,15 +55,15 @@ def explain_utterance(lake: str, text: str, settings: Graph, as_of: date | None 
     Raises:
         DataError: the lake holds no graph of that day, or nobody's words are these.
     """
-    day = as_of or _newest(lake)
+    day = as_of or newest_day(lake)
     is_day = pc.field("as_of") == pc.scalar(day)
     is_best = is_day & (pc.field("rank") == 1)
-    found = _read(lake, "graph_nodes", is_best & (pc.field("text") == text), ["utterance_id"])
+    found = read_rows(lake, "graph_nodes", is_best & (pc.field("text") == text), ["utterance_id"])
     if not len(found):
         raise DataError(
             f"{lake} holds no utterance {text!r} as of {day}", "give its words as they stand in table graph_nodes"
         )
-    links = _read(lake, "graph_edges", is_day, [*_LINKS, "n_pairs", "p_rephrase", "n_users"])
+    links = read_rows(lake, "graph_edges", is_day, [*_LINKS, "n_pairs", "p_rephrase", "n_users"])
     coded = pa.concat_arrays([links[end].combine_chunks() for end in _LINKS]).dictionary_encode()
     source, target = np.split(coded.indices.to_numpy().astype(np.int64), 2)
     vertices, component = components(source, target)
@@ -76,7 +76,7 @@ def explain_utterance(lake: str, text: str, settings: Graph, as_of: date | None 
             is_own = component[np.searchsorted(vertices, source)] == of_vertex[place[utterance]]
         graph = _graph(lake, utterance, is_best, links.filter(pa.array(is_own)).to_pylist())
         chain = _chain(lake, graph, window_days(day, settings), settings).get(utterance, {})
-        rewrites = _read(lake, "rewrites", is_day & (pc.field("utterance_id") == utterance)).to_pylist()
+        rewrites = read_rows(lake, "rewrites", is_day & (pc.field("utterance_id") == utterance)).to_pylist()
         n_communities = len(nx.community.louvain_communities(graph.to_undirected(), weight="mass", seed=1))
         explained.append(UtteranceExplanation(utterance, day, graph, n_communities, chain, rewrites))
     return explained
@@ -93,7 +93,7 @@ def utterance_table(explanation: UtteranceExplanation) -> Table:
     for _, to, link in out[:_SHOWN]:
         other = graph.nodes[to]
         numbers = (f"{link['mass']:.1f}", f"{link['p_rephrase']:.2f}", str(link["n_users"]))
-        table.add_row(other.get("text", to), _short(other.get("goal")), *numbers, _percent(other.get("friction")))
+        table.add_row(other.get("text", to), short_goal(other.get("goal")), *numbers, _percent(other.get("friction")))
     return table
 
 
@@ -106,13 +106,13 @@ def _title(explanation: UtteranceExplanation, own: Mapping[str, Any]) -> str:
     graph, chain = explanation.component, explanation.chain
     where = f"{own['locale']}, context {own['context']!r}" if own["context"] else own["locale"]
     lines = [
-        f"{own['text']!r} ({where}) as of {explanation.as_of}: {_short(own['goal'])} with {own['posterior']:.2f}, "
+        f"{own['text']!r} ({where}) as of {explanation.as_of}: {short_goal(own['goal'])} with {own['posterior']:.2f}, "
         f"fails {_percent(own['friction'])} of {own['n_turns']:.1f} times",
         f"component: {len(graph):,} wordings, {graph.number_of_edges():,} links, "
         f"{explanation.n_communities:,} communities",
     ]
     if chain:
-        ends = f"{_short(chain['goal'])} {_percent(chain['p_success'])}, " if chain["goal"] else ""
+        ends = f"{short_goal(chain['goal'])} {_percent(chain['p_success'])}, " if chain["goal"] else ""
         lines.append(f"who begins with it ends: {ends}giving up {_percent(chain['p_abandoned'])}")
     lines += [
         f"rewrite {row['state']}: {row['target_text']!r} works {_percent(row['target_p_success'])} of the time "
@@ -131,7 +131,7 @@ def _graph(lake: str, utterance: str, is_best: pc.Expression, links: Sequence[Ro
         numbers = {"p_rephrase": link["p_rephrase"], "n_users": link["n_users"]}
         graph.add_edge(*(link[end] for end in _LINKS), mass=link["n_pairs"] * link["p_rephrase"], **numbers)
     is_member = pc.field("utterance_id").isin(list(graph))
-    for row in _read(lake, "graph_nodes", is_best & is_member, ["utterance_id", *_SAID]).to_pylist():
+    for row in read_rows(lake, "graph_nodes", is_best & is_member, ["utterance_id", *_SAID]).to_pylist():
         graph.nodes[row.pop("utterance_id")].update(row)
     return graph
 
@@ -148,7 +148,7 @@ def _chain(lake: str, graph: nx.DiGraph[str], days: Sequence[date], settings: Gr
     is_said = pc.field("kind").isin(["reading", "utterance"]) & pc.field("source_utterance").isin(names)
     is_in_window = pc.field("turn_date").isin(list(days))
     goals: dict[str, int] = {}
-    for row in _read(lake, "evidence", is_said & is_in_window).to_pylist():
+    for row in read_rows(lake, "evidence", is_said & is_in_window).to_pylist():
         is_reading = row["kind"] == "reading"
         mass = max(0.0, row["n_outcomes"] - row["friction_sum"]) if is_reading else row["gave_up_sum"]
         goal = goals.setdefault(row["target"], len(goals)) if is_reading else None
@@ -164,7 +164,8 @@ def _chain(lake: str, graph: nx.DiGraph[str], days: Sequence[date], settings: Gr
     }
 
 
-def _newest(lake: str) -> date:
+def newest_day(lake: str) -> date:
+    """The newest day that the lake holds a graph of."""
     try:
         days = [date.fromisoformat(part["as_of"]) for part in DeltaTable(f"{lake}/graph_nodes").partitions()]
     except TableNotFoundError:
@@ -174,7 +175,8 @@ def _newest(lake: str) -> date:
     return max(days)
 
 
-def _read(lake: str, name: str, condition: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
+def read_rows(lake: str, name: str, condition: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of one of the lake's tables."""
     try:
         dataset = DeltaTable(f"{lake}/{name}").to_pyarrow_dataset()
     except TableNotFoundError:
@@ -182,7 +184,7 @@ def _read(lake: str, name: str, condition: pc.Expression, columns: Sequence[str]
     return dataset.to_table(filter=condition, columns=None if columns is None else list(columns))
 
 
-def _short(goal: str | None) -> str:
+def short_goal(goal: str | None) -> str:
     """A goal in few words: its intent, and its values."""
     if goal is None or not goal.startswith("{"):
         return goal or "?"

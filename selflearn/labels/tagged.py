@@ -1,0 +1,105 @@
+"""Labels with the slots on their words, as far as they are sure."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.types import StructField, StructType
+
+from selflearn.labels.annotation import COLUMNS, annotation_columns
+from selflearn.labels.spans import Annotation, Span, annotate, bracketed, intent_alone
+from selflearn.labels.tagging import SURE, TagModel, Tags, Untagged, fit_tags
+from selflearn.lakehouse import tables
+from selflearn.nlu import Tagged
+
+MAX_UTTERANCES = 4_000
+"""Of so many labels, by the hash of their id, the tags are learnt: training a tagger takes seconds for a thousand."""
+MIN_UTTERANCES = 200
+_FIELDS = (*COLUMNS, "p_slots")
+_TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _FIELDS]).simpleString()
+
+Goals = Sequence[tuple[str, float]]
+"""Canonical goals of one intent and their posterior."""
+
+
+def learn_tags(chosen: DataFrame) -> TagModel | None:
+    """Learn tags from labels, columns of `chosen_labels`; None of fewer than `MIN_UTTERANCES`."""
+    columns = ("utterance_id", "text", "context", "goals")
+    some = chosen.select(*columns).orderBy(F.xxhash64("utterance_id"), "utterance_id").limit(MAX_UTTERANCES)
+    rows = sorted(some.collect(), key=lambda row: row["utterance_id"])
+    if len(rows) < MIN_UTTERANCES:
+        return None
+    folds: tuple[list[Untagged], list[Untagged]] = ([], [])
+    for row in rows:
+        goals = [(goal["goal"], goal["posterior"]) for goal in row["goals"]]
+        folds[_fold(row["utterance_id"])].append(untagged(row["text"], row["context"], goals))
+    return fit_tags(folds)
+
+
+def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
+    """Set `COLUMNS` and `p_slots`, the probability of the tags, were the intent right.
+
+    Tags that are less than `SURE`, or leave out a value of the goal, are not given. Without a model they are the goal's
+    values on the words.
+    """
+
+    def tag(*columns: pa.Array) -> pa.Array:
+        return tag_columns(model, *columns)
+
+    # The stubs demand a function type that the signature leaves out.
+    tag_rows = arrow_udf(tag, _TYPE)  # type: ignore[call-overload]
+    tagging = tag_rows(*map(F.col, ("utterance_id", "text", "context", "goals", "is_goal")))
+    return (
+        chosen.withColumn("tagging", tagging)
+        .withColumns({name: F.col("tagging")[name] for name in _FIELDS})
+        .drop("tagging")
+    )
+
+
+def tag_columns(model: TagModel | None, *columns: pa.Array) -> pa.StructArray:
+    """A struct of `COLUMNS` and `p_slots` of columns `utterance_id, text, context, goals, is_goal`."""
+    found = [_tagged(model, *row) for row in zip(*(column.to_pylist() for column in columns), strict=True)]
+    p_slots = pa.array([p for _, p in found], pa.float64())
+    return pa.StructArray.from_arrays([*annotation_columns([one for one, _ in found]), p_slots], names=list(_FIELDS))
+
+
+def untagged(text: str, context: str, goals: Goals) -> Untagged:
+    """The utterance with what its goals, all of one intent, make of its words; one with a value amiss says nothing."""
+    beliefs: dict[Tags, float] = defaultdict(float)
+    total = sum(posterior for _, posterior in goals)
+    for goal, posterior in goals:
+        annotation = annotate(text, goal)
+        if not annotation.is_intent_only:
+            tags = tuple(Tagged(span.name, span.start, span.end) for span in annotation.spans)
+            beliefs[tags] += posterior / total
+    return Untagged(text, context, json.loads(goals[0][0])["intent"], dict(beliefs))
+
+
+def _tagged(
+    model: TagModel | None, utterance: str, text: str, context: str, goals: Iterable[dict[str, object]], is_goal: bool
+) -> tuple[Annotation, float | None]:
+    known = [(str(goal["goal"]), float(str(goal["posterior"]))) for goal in goals]
+    top = known[0][0]
+    without = intent_alone(text, top)
+    if model is None:
+        found = annotate(text, top) if is_goal else without
+        p_slots = known[0][1] / sum(p for _, p in known)
+        return found, None if found.is_intent_only else p_slots
+    tags, p = model[_fold(utterance)].weigh(untagged(text, context, known)).best
+    names = Counter(one.slot for one in tags)
+    wanted = Counter(slot["name"] for slot in json.loads(top)["slots"])
+    if p < SURE or (is_goal and names != wanted):
+        return without, None
+    spans = tuple(Span(one.slot, text[one.start : one.end], one.start, one.end) for one in tags)
+    return Annotation(without.intent, spans, False, bracketed(text, spans)), p
+
+
+def _fold(utterance: str) -> int:
+    return zlib.crc32(utterance.encode()) % 2
