@@ -1,4 +1,4 @@
-"""A simulated deployment with a real NLU in the loop: people who say what others wrote, and say it again where it fails."""
+"""A simulated deployment with a real NLU in the loop: people say what others wrote, and say it again where it fails."""
 
 from selflearn.simulate.deployment.conversation import is_right
 from selflearn.simulate.deployment.traffic import Asked, Assistant, Deployment, Rewrite, Told, World

@@ -15,7 +15,7 @@ from selflearn.simulate.world import Frame
 AFTER_SUCCESS = {"want": 0.35, "change_mind": 0.08, "repeat_after_success": 0.07, "leave": 0.5}
 PATIENCE = 4
 MOST_TURNS = 10
-LEAST_SURE = 0.2
+LEAST_SURE = 0.15
 """The assistant does not act on a reading less probable than this."""
 
 

@@ -1,4 +1,4 @@
-"""A deployment's days: many sessions at a time with the NLU in the loop, as rows of a log, and the truth beside them."""
+"""A deployment's days: many sessions at a time with the NLU in the loop, as rows of a log beside their truth."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ class Assistant:
 
     def replies(self, heard: Sequence[str], is_served: Sequence[bool]) -> list[Reply]:
         """What becomes of what was heard; of turns that are not served no wording is rewritten."""
-        found = [self._rewrites.get(normalise_text(text)) if yes else None for text, yes in zip(heard, is_served, strict=True)]
+        found = [
+            self._rewrites.get(normalise_text(text)) if yes else None
+            for text, yes in zip(heard, is_served, strict=True)
+        ]
         self._learn([*heard, *(one.text for one in found if one)])
         return [self._reply(text, rewrite) for text, rewrite in zip(heard, found, strict=True)]
 
@@ -172,7 +175,9 @@ class Deployment:
         for number, (person, turns) in enumerate(zip(people, self._held(talks, assistant, cycle), strict=True)):
             session = f"{day:%Y%m%d}-{number:05d}"
             second = _DAY_SECONDS[int(draws(self._seed, cycle, number)[0] * len(_DAY_SECONDS))]
-            rows += self._rows(turns, session, person, datetime(day.year, day.month, day.day) + timedelta(seconds=second), assistant)
+            rows += self._rows(
+                turns, session, person, datetime(day.year, day.month, day.day) + timedelta(seconds=second), assistant
+            )
             told += [_told(turns, place, session, self.world.with_slots) for place in range(len(turns))]
         order = sorted(range(len(rows)), key=lambda at: (str(rows[at]["ts"]), str(rows[at]["turn_id"])))
         return [rows[at] for at in order], [told[at] for at in order]

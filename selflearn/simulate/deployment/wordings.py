@@ -72,7 +72,9 @@ class Wording:
         values: dict[str, list[str]] = defaultdict(list)
         for name, value in goal.slots:
             values[name].append(value)
-        return "".join(values[name].pop(0) if name else piece for piece, name in zip(self.pieces, self.names, strict=True))
+        return "".join(
+            values[name].pop(0) if name else piece for piece, name in zip(self.pieces, self.names, strict=True)
+        )
 
 
 @dataclass(frozen=True)
