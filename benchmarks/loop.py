@@ -149,7 +149,6 @@ def contest(
         }
         if cycle >= n_done:
             yield record
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def table(systems: dict[str, dict[str, dict[str, float]]], with_slots: bool) -> dict[str, dict[str, str]]:

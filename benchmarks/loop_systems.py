@@ -257,11 +257,8 @@ def detected(rows: Sequence[Row], day: date, earlier: pd.DataFrame) -> tuple[pd.
             "p_rephrase": flat.field("p_rephrase").to_numpy(),
         }
     )
-    return (
-        said.merge(own, on="turn_id"),
-        pairs,
-        learnt.patterns if earlier.empty else pd.concat([earlier, learnt.patterns], ignore_index=True),
-    )
+    patterns = learnt.patterns if earlier.empty else pd.concat([earlier, learnt.patterns], ignore_index=True)
+    return said.merge(own, on="turn_id"), pairs, patterns
 
 
 def _sample(turns: pa.Table) -> pa.Table:

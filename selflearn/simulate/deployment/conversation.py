@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -62,11 +62,13 @@ def is_right(reading: Reading, goal: Frame, with_slots: bool) -> bool:
 class Circumstances:
     """What holds for all sessions of a run.
 
-    `silent` is the share of failures of which nobody says anything.
+    `silent` is the share of failures of which nobody says anything; `unsaid` are case folded texts that are not to be
+    heard.
     """
 
     pool: Pool
     channel: Channel
+    unsaid: Collection[str]
     silent: float
     with_slots: bool
 
@@ -80,7 +82,8 @@ def talk(rng: Random, of: Circumstances, person: Person, cycle: int) -> Talk:
     move: tuple[str, Saying, int | None] | None = ("want", of.pool.want(rng, person, cycle), None)
     while move is not None:
         behaviour, said, rephrase_of = move
-        heard = hear(rng, of.channel, said, person)
+        hypotheses = hear(rng, of.channel, said, person)
+        heard = [one for one in hypotheses if one[0].casefold() not in of.unsaid] or [(said.text, hypotheses[0][1])]
         reply = yield heard[0][0]
         is_failure = reply.is_fallback or not is_right(reply.readings[0], said.goal, of.with_slots)
         is_noticed = is_failure and rng.random() >= of.silent

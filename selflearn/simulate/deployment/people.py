@@ -8,7 +8,7 @@ wanted the same with other values.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import exp
@@ -61,18 +61,27 @@ class Saying:
 class Pool:
     """Wordings that can be said, by intent in order of popularity, and by what slots their goals have."""
 
-    def __init__(self, wordings: Sequence[Wording], seed: int, drift: float, late_share: float, n_cycles: int) -> None:
+    def __init__(
+        self,
+        wordings: Sequence[Wording],
+        unsaid: Collection[str],
+        seed: int,
+        drift: float,
+        late_share: float,
+        n_cycles: int,
+    ) -> None:
         """Wordings of a pool.
 
         Args:
             wordings: all of one locale.
+            unsaid: case folded texts that nobody says, be it with values of his own in somebody's words.
             seed: says what is popular.
             drift: standard deviation of the change of an intent's log popularity in a cycle.
             late_share: share of wordings, new values among them, that nobody says at first; they come up one by one
                 in the first half of the cycles.
             n_cycles: length of the run.
         """
-        self._seed, self._drift = seed, drift
+        self._unsaid, self._seed, self._drift = unsaid, seed, drift
         order = Random(f"{seed}/popularity").sample(wordings, len(wordings))
         self._since = {
             one.text: 0 if draws(seed, "late", one.text)[0] >= late_share else _late(seed, one.text, n_cycles)
@@ -128,13 +137,19 @@ class Pool:
         others = [one for one in self._fitting(said.goal, cycle) if one.goal.slots != said.goal.slots]
         if not others:
             return said
-        goal = pick(rng, others).goal
-        wording = said.wording if said.wording.is_carrier else pick(rng, others)
-        return Saying(wording.saying(goal), goal, wording)
+        other = pick(rng, others)
+        wording = said.wording if said.wording.is_carrier else other
+        text = wording.saying(other.goal)
+        return (
+            Saying(other.text, other.goal, other)
+            if text.casefold() in self._unsaid
+            else Saying(text, other.goal, wording)
+        )
 
     def _fitting(self, goal: Frame, cycle: int) -> list[Wording]:
         names = tuple(sorted(name for name, _ in goal.slots))
-        return [one for one in self._alike[goal.intent, names] if self._since[one.text] <= cycle]
+        known = (one for one in self._alike[goal.intent, names] if self._since[one.text] <= cycle)
+        return [one for one in known if one.saying(goal).casefold() not in self._unsaid]
 
 
 def _late(seed: int, text: str, n_cycles: int) -> int:

@@ -133,10 +133,11 @@ class Deployment:
         known = (*division.launch, *division.spoken)
         self.locale = known[0].locale
         self.world, self._seed = world, seed
-        pool = Pool(known, seed, world.drift, world.late_share, world.n_cycles)
+        unsaid = frozenset(one.text.casefold() for one in division.test)
+        pool = Pool(known, unsaid, seed, world.drift, world.late_share, world.n_cycles)
         channel = Channel((one.text for one in known), seed)
         self.pool = pool
-        self._of = Circumstances(pool, channel, world.silent, world.with_slots)
+        self._of = Circumstances(pool, channel, unsaid, world.silent, world.with_slots)
         self._test = division.test
         rng = Random(f"{seed}/plants")
         said = [Saying(one.text, one.goal, one) for one in rng.sample(known, min(len(known), 40 * _N_PLANTED))]
