@@ -26,7 +26,7 @@ import pandas as pd
 
 import selflearn
 from common import print_figures, write_scores
-from loop_scores import Meant, Test, nlu_scores, plot, summary, traffic_scores
+from loop_scores import Meant, Unseen, nlu_scores, plot, summary, traffic_scores
 from loop_systems import Marupa, Nothing, Oracle, PairCounts, Row, SelfTraining, SuccessChain, System, example_of
 from loop_wordings import pool_of
 from selflearn.nlu import Example, ReferenceNLU
@@ -114,7 +114,7 @@ def contest(
     launch = [_example(one, world.with_slots) for one in division.launch]
     nlu = launched = ReferenceNLU(launch)
     popularity = dict(zip(deployment.pool.intents, deployment.pool.popularity(0), strict=True))
-    test = Test.of(deployment.test(), launched, popularity, world.with_slots)
+    test = Unseen.of(deployment.test(), launched, popularity, world.with_slots)
     folder = work / f"{name.replace(' ', '-')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     system, meant = _system(name, launch, division, folder, world.with_slots), Meant()

@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Test:
+class Unseen:
     """Sentences that nobody says but the testers; `is_tail` marks those of the intents that few people want,
     `was_right` those that the NLU read rightly when it was launched."""
 
@@ -36,7 +36,7 @@ class Test:
     @classmethod
     def of(
         cls, asked: Sequence[Asked], launched: ReferenceNLU, popularity: Mapping[str, float], with_slots: bool
-    ) -> Test:
+    ) -> Unseen:
         """A test with the launched NLU's readings."""
         names = sorted(popularity, key=lambda name: (popularity[name], name))
         share = np.cumsum([popularity[name] for name in names]) / sum(popularity.values())
@@ -50,15 +50,15 @@ def read(nlu: ReferenceNLU, asked: Sequence[Asked]) -> list[Reading]:
     return [found[0] for found in nlu.read([one.heard for one in asked], [""] * len(asked))]
 
 
-def nlu_scores(nlu: ReferenceNLU, test: Test) -> dict[str, float]:
+def nlu_scores(nlu: ReferenceNLU, test: Unseen) -> dict[str, float]:
     """Errors of intents, turns once right that are wrong now, and with slots exact frames and the F1 of values."""
     readings = read(nlu, test.asked)
     intent = _right(readings, test.asked, with_slots=False)
     whole = _right(readings, test.asked, test.with_slots)
     scores = {
         "error": float(1 - intent.mean()),
-        "error_tail": float(1 - intent[test.is_tail].mean()),
-        "error_friction": float(1 - intent[~test.was_right].mean()),
+        "error_tail": _share(~intent[test.is_tail]),
+        "error_friction": _share(~intent[~test.was_right]),
         "regressions": float((test.was_right & ~whole).mean()),
     }
     if test.with_slots:
@@ -69,6 +69,10 @@ def nlu_scores(nlu: ReferenceNLU, test: Test) -> dict[str, float]:
         found = sum(len(reading.items) + len(one.goal.slots) for reading, one in pairs)
         scores |= {"exact": float(whole.mean()), "slot_f1": 2 * hits / max(1, found)}
     return scores
+
+
+def _share(values: Bools) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _right(readings: Sequence[Reading], asked: Sequence[Asked], with_slots: bool) -> Bools:
