@@ -106,6 +106,10 @@ bench-rewrites: setup ## Measure wins and losses of rewrites on a simulated mont
 bench-pool: setup ## Measure what each source of the goal posterior is worth: make bench-pool TRAIN=folder
 	$(PYTHON_IN_VENV) benchmarks/pool.py $(if $(TRAIN),--dstc2 "$(TRAIN)") --out build/benchmarks/pool
 
+bench-loop: $(VENV)/.all $(VENV)/.provisioned ## Measure the closed loop: make bench-loop DATA=folder [POOL=hwu64 LOOP="--seeds 5"]
+	$(PYTHON_IN_VENV) benchmarks/loop.py $(if $(DATA),--data "$(DATA)" --pool $(or $(POOL),hwu64)) $(LOOP) \
+		--out build/benchmarks/loop
+
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 

@@ -51,8 +51,17 @@ def simulated_turns(folder: Path, n_turns: int, seed: int) -> pa.Table:
     tables = []
     for path in sorted((folder / "logs").glob("*.jsonl")):
         with path.open(encoding="utf-8") as lines:
-            tables += [_as_table(map(json.loads, some)) for some in _chunks(lines)]
-    turns = pa.concat_tables(tables).sort_by([("session_id", "ascending"), ("at", "ascending")]).combine_chunks()
+            tables += [_as_table(map(json.loads, some), DAY) for some in _chunks(lines)]
+    return _in_order(pa.concat_tables(tables))
+
+
+def observed_turns(rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
+    """Rows of a log as detection sees them: whole sessions in order, columns of `detection.observed`."""
+    return _in_order(_as_table(rows, day))
+
+
+def _in_order(turns: pa.Table) -> pa.Table:
+    turns = turns.sort_by([("session_id", "ascending"), ("at", "ascending")]).combine_chunks()
     session = turns["session_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.flatnonzero(np.append(True, session[1:] != session[:-1]))
     index = np.arange(len(session)) - np.repeat(first, np.diff(np.append(first, len(session))))
@@ -66,19 +75,19 @@ def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
         yield some
 
 
-def _as_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+def _as_table(rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for row in rows:
         text = normalise_text(row["text"])
         made = row | {
-            "turn_date": DAY,
+            "turn_date": day,
             "user_id": hash_user(row["user_id"], USER_KEY.encode()),
             "utterance_id": utterance_id(row["locale"], row["context"], text),
             "at": row["ts"],
             "normalised_text": text,
             "texts": [heard["text"] for heard in row["text_alternatives"]],
-            "goal": _goal(row),
-            "goals": [_goal(reading) for reading in row["nlu_alternatives"]],
+            "goal": frame_of(row),
+            "goals": [frame_of(reading) for reading in row["nlu_alternatives"]],
             "goal_scores": [reading["score"] for reading in row["nlu_alternatives"]],
             "failed": row["error"] or row["cancelled"],
         }
@@ -88,7 +97,8 @@ def _as_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.table(dict(zip(columns, arrays, strict=True)))
 
 
-def _goal(frame: dict[str, Any]) -> str | None:
+def frame_of(frame: dict[str, Any]) -> str | None:
+    """The canonical goal of a logged reading, None of none."""
     if frame["intent"] is None:
         return None
     return _frame_goal(frame["intent"], tuple((slot["name"], slot["value"]) for slot in frame["slots"]))

@@ -27,7 +27,7 @@ Behaviour = Literal[
     "cancel",
 ]
 
-_AFTER_FAILURE = {
+AFTER_FAILURE = {
     "rephrase": 0.31,
     "repeat_words": 0.15,
     "simplify": 0.14,
@@ -151,7 +151,7 @@ class Conversation:
         recent = self._turns[-_PATIENCE:]
         if len(recent) == _PATIENCE and all(past.is_failure for past in recent):
             return None
-        choice = _choose(self._rng, _AFTER_FAILURE)
+        choice = _choose(self._rng, AFTER_FAILURE)
         if choice == "give_up":
             return None
         if choice in ("cancel", "switch_topic") and turn.move.goal.intent != CANCEL:

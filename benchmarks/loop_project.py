@@ -1,0 +1,106 @@
+"""The project in the contest: the real pipeline, day by day on a lake of its own, whole or without one of its parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from loop_systems import Label, Learnt, Row
+from selflearn import load_training_set
+from selflearn.graph import PoolWeights
+from selflearn.lakehouse.store import Lakehouse
+from selflearn.nlu import examples_of
+from selflearn.pipeline import LEARNING, MINING, run_pipeline
+from selflearn.settings import Settings, parse_settings
+from selflearn.simulate.deployment import Rewrite, Told
+from selflearn.turns import normalise_text
+
+_ALL = tuple(stage.name for stage in (*MINING, *LEARNING))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the project is without: changes of its settings, stages that are not run, weights that are not fitted."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    is_fitted: bool = True
+
+
+WHOLE = Part()
+PARTS = {
+    "context": Part({"source": {"columns": {"prompt": "''", "response": "''", "context": "''"}}}),
+    "variants": Part(skipped=("embed", "variants")),
+    "support": Part({"labels": {"min_users": 1}}),
+    "calibration": Part(is_fitted=False),
+    "self-awareness": Part({"source": {"columns": {"rewrite_id": "cast(null as string)"}}}),
+}
+"""By what is missing. Without support one person is enough; without calibration the pool has its default weights;
+without self-awareness what became of a rewritten turn is said of the wording that was rewritten."""
+
+
+class Project:
+    """`selflearn run` over each new day, and what it released."""
+
+    def __init__(self, spark: SparkSession, work: Path, launch: Sequence[Row], part: Part = WHOLE) -> None:
+        """Begin with an empty lake in a folder; `launch` has rows of the launch set."""
+        self._logs = work / "logs"
+        self._logs.mkdir(parents=True)
+        (work / "launch.jsonl").write_text(_lines(launch), encoding="utf-8")
+        self._settings = _settings(work, part)
+        self._lake = Lakehouse(spark, self._settings.lake)
+        self._stages = [stage for stage in (*MINING, *LEARNING) if stage.name not in part.skipped]
+        self._part = part
+        self.seconds: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
+
+    def learn(self, day: date, rows: Sequence[Row], told: Sequence[Told]) -> Learnt:
+        """Mine the day, learn as of it; the NLU is trained on the release."""
+        (self._logs / f"{day}.jsonl").write_text(_lines(rows), encoding="utf-8")
+        with nullcontext() if self._part.is_fitted else _unfitted():
+            for manifest, _ in run_pipeline(self._lake, self._settings, [day], self._stages):
+                self.seconds[manifest.stage] = manifest.seconds
+                self.metrics |= manifest.metrics
+        lake = Path(self._settings.lake)
+        labels = DeltaTable(lake / "weak_labels").to_pandas(
+            filters=[("as_of", "=", day.isoformat())], columns=["text", "goal", "p_correct"]
+        )
+        rewrites = DeltaTable(lake / "rewrites").to_pandas(filters=[("as_of", "=", day.isoformat())])
+        served = rewrites[rewrites["state"] != "retired"]
+        return Learnt(
+            [Label(*row) for row in labels.itertuples(index=False)],
+            examples_of(load_training_set(lake).to_dict("records")),
+            {normalise_text(row.text): Rewrite(row.rewrite_id, row.target_text) for row in served.itertuples()},
+        )
+
+
+def _settings(work: Path, part: Part) -> Settings:
+    whole: dict[str, Any] = {
+        "lake": str(work / "lake"),
+        "source": {"path": str(work / "logs" / "{date}.jsonl")},
+        "launch": {"path": str(work / "launch.jsonl")},
+        "turns": {"max_volume_factor": None},
+    }
+    for section, changes in part.settings.items():
+        whole[section] = whole.get(section, {}) | changes
+    return parse_settings(whole)
+
+
+@contextmanager
+def _unfitted() -> Iterator[None]:
+    """The pool's weights are fitted on the driver, whence they can be held at their defaults."""
+    with patch("selflearn.pipeline.learning._fitted_weights", lambda context, pooled: PoolWeights()):
+        yield
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
