@@ -1,9 +1,12 @@
 """Near pairs among distinct utterances: `--out DIR [--data FOLDER]`.
 
-On `--n` utterances: recall of the exact pairs, and seconds beside `sentence_transformers.util.paraphrase_mining` on the
-same vectors, with as many threads; the kernels alone, in this process, and the whole job on Spark. On growing shares of
-`--most` utterances: seconds and peak memory of fresh processes. A pair counts where its cosine is at least the
-threshold and one is among the `--neighbours` nearest of the other, for all three alike.
+On `--n` utterances: recall of the exact pairs of `--sample` of them, and seconds beside
+`sentence_transformers.util.paraphrase_mining` on the same vectors, with as many threads; the kernels alone, in this
+process, and the whole job on Spark. The peer runs on an eighth and on a quarter of the utterances; its seconds for all
+are what they would be did they grow on as between these two, which is too few: what it compares grows with the square,
+the rest of its work does not. `--whole-peer` runs it on all. On growing shares of `--most` utterances: seconds and peak
+memory of fresh processes. A pair counts where its cosine is at least the threshold and one is among the `--neighbours`
+nearest of the other, for all three alike.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -42,6 +45,7 @@ _SEED = 29
 _THREADS = 2
 _THRESHOLDS = (0.8, 0.7)
 _SHARES = (0.2, 0.5, 1.0)
+_PEER_SHARES = (0.125, 0.25)
 _ROWS_AT_ONCE = 8_192
 _EXACT_ROWS_AT_ONCE = 256
 _STEPS = 1_000_000
@@ -85,6 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=200_000, help="utterances compared with the peer")
     parser.add_argument("--most", type=int, default=1_000_000, help="utterances of the largest run")
+    parser.add_argument("--sample", type=int, default=10_000, help="utterances whose exact neighbours are looked for")
+    parser.add_argument("--whole-peer", action="store_true", help="run the peer on all, however long that takes")
     parser.add_argument("--neighbours", type=int, default=Limits().max_neighbours, help="nearest others that count")
     parser.add_argument("--data", type=Path, help="folder of real sentences, *.jsonl.gz")
     parser.add_argument("--encoder", help="name or folder of an encoder; the lexical one where left out")
@@ -94,9 +100,9 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     vectors = encoded(distinct_utterances(given.n, given.data, _SEED), given.encoder, work / "peer.f32")
-    exact = alone(exact_pairs, vectors, min(_THRESHOLDS), given.neighbours)
+    exact = alone(exact_pairs, vectors, min(_THRESHOLDS), given.neighbours, given.sample)
     ours = {threshold: alone(pairs_in_process, vectors, threshold, given.neighbours) for threshold in _THRESHOLDS}
-    peer = alone(peer_pairs, vectors, min(_THRESHOLDS), given.neighbours)
+    peer = peer_figures(vectors, given.neighbours, (1.0,) if given.whole_peer else _PEER_SHARES)
     spark, configuration = on_spark(vectors, Limits(_THRESHOLDS[0], given.neighbours), work)
     figures = {
         "utterances": given.n,
@@ -106,8 +112,8 @@ def main() -> None:
         "recall": {f"{t}": figures_of_recall(found, exact, t) for t, found in ours.items()},
         "in_process": time_figures(ours[_THRESHOLDS[0]], peer),
         "spark": {**time_figures(spark, peer), **figures_of_recall(spark, exact, _THRESHOLDS[0])},
-        "peer": {"seconds": peer.seconds, "pairs": len(peer.pairs)},
-        "exact": {"seconds": exact.seconds},
+        "peer": peer,
+        "exact": {"seconds": exact.seconds, "utterances": given.sample},
         "growth": growth_figures(given, work),
     }
     shutil.rmtree(work)
@@ -125,18 +131,32 @@ def encoded(texts: list[str], encoder: str | None, path: Path) -> VectorFile:
 
 
 def figures_of_recall(found: Found, exact: Found, threshold: float) -> dict[str, float]:
-    """Share of the exact pairs from the threshold on that were found."""
+    """Share of the exact pairs from the threshold on that were found; `exact` are those of a sample of utterances."""
     wanted = exact.pairs[exact.cosine >= threshold]
     return {"exact_pairs": len(wanted), "pairs": len(found.pairs), "recall": float(np.isin(wanted, found.pairs).mean())}
 
 
-def time_figures(found: Found, peer: Found) -> dict[str, float]:
-    """Seconds, and how many times as long the peer took."""
+def time_figures(found: Found, peer: dict[str, float]) -> dict[str, float]:
+    """Seconds, and how many times as long the peer takes by the clock and by the processor."""
     return {
         "seconds": found.seconds,
         "cpu_seconds": found.cpu_seconds,
-        "peer_takes_times": peer.seconds / found.seconds,
+        "peer_takes_times": peer["seconds"] / found.seconds,
+        "peer_takes_times_cpu": peer["cpu_seconds"] / found.cpu_seconds,
     }
+
+
+def peer_figures(vectors: VectorFile, most: int, shares: tuple[float, ...]) -> dict[str, float]:
+    """Seconds of the peer on shares of the vectors, and on all: measured, or as they grow from share to share."""
+    sizes = [int(share * vectors.n) for share in shares]
+    taken = [alone(peer_pairs, replace(vectors, n=n), min(_THRESHOLDS), most) for n in sizes]
+    figures = {}
+    for name in ("seconds", "cpu_seconds"):
+        values = [float(getattr(found, name)) for found in taken]
+        exponent = math.log(values[-1] / values[0]) / math.log(sizes[-1] / sizes[0]) if len(sizes) > 1 else 0.0
+        figures[name] = values[-1] * (vectors.n / sizes[-1]) ** exponent
+        figures |= {f"{name}_of_{n}": value for n, value in zip(sizes, values, strict=True)}
+    return figures
 
 
 def growth_figures(given: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -188,8 +208,9 @@ def pairs_in_process(
     with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as threads:
         laid = threads.map(lambda part: nearest_cells(vectors[slice(*part)], centres, PROBES), file.chunks(1 << 14))
         cells = np.concatenate(list(laid))
-        order = (np.argsort(cells, axis=None, kind="stable") // cells.shape[1]).astype(np.int32)
-        bounds = np.searchsorted(cells.ravel()[np.argsort(cells, axis=None, kind="stable")], np.arange(n + 1))
+        by_cell = np.argsort(cells, axis=None, kind="stable")
+        bounds = np.searchsorted(cells.ravel()[by_cell], np.arange(n + 1))
+        order = (by_cell // cells.shape[1]).astype(np.int32)
 
         def near(cell: int) -> tuple[Ints, Ints]:
             rows = order[bounds[cell] : bounds[cell + 1]]
@@ -218,8 +239,8 @@ def _undirected(key: Ints, neighbour: npt.NDArray[np.int32], n: int, most: int) 
     return pairs, (_STEPS - (key[where] & ((1 << 20) - 1))) / _STEPS
 
 
-def exact_pairs(file: VectorFile, min_cosine: float, most: int) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """Near pairs by comparing all with all, in float32."""
+def exact_pairs(file: VectorFile, min_cosine: float, most: int, sample: int) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Near pairs of the first few utterances (they are in random order) with all, in float32."""
     vectors = file.rows(0, file.n)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -232,7 +253,7 @@ def exact_pairs(file: VectorFile, min_cosine: float, most: int) -> tuple[Ints, n
         return _packed(start + row, products.ravel()[hits].clip(max=1)), column.astype(np.int32)
 
     with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as threads:
-        parts = list(threads.map(near, file.chunks(_EXACT_ROWS_AT_ONCE)))
+        parts = list(threads.map(near, replace(file, n=min(sample, file.n)).chunks(_EXACT_ROWS_AT_ONCE)))
     return _undirected(*(np.concatenate(part) for part in zip(*parts, strict=True)), file.n, most)
 
 

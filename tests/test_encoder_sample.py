@@ -59,7 +59,7 @@ def test_an_encoder_learns_from_what_reached_its_goal_and_was_surely_said_again(
         turn("8", "bob", "dark", "off", rewrite_id="r"),
         turn("9", "bob", "hm", None),
         # A goal that no encoder may know: the calibration of goal variants is measured on it.
-        turn("10", "bob", "mute it", "mute"),
+        turn("10", "bob", "be quiet", "quiet"),
     ]
     friction = {"5": 0.9}
     outcomes = frame(

@@ -94,6 +94,12 @@ def test_training_ranks_unseen_goals_above_the_untrained_encoder(trained: Traine
     assert precision(trained.encoder(), texts, goals) > precision(LexicalEncoder(), texts, goals) + 0.1
 
 
+def test_what_differs_in_a_value_is_nearer_than_what_is_wanted_for_something_else(trained: TrainedEncoder) -> None:
+    texts, goals = said(ROOMS[7:])
+    intents = [json.loads(goal)["intent"] for goal in goals]
+    assert precision(trained.encoder(), texts, intents) > precision(LexicalEncoder(), texts, intents) + 0.1
+
+
 def test_rephrase_pairs_alone_are_enough_to_learn_from() -> None:
     pytest.importorskip("torch", reason="training needs the extra `encoder`")
     texts, goals = said(ROOMS)

@@ -1,10 +1,12 @@
 """Token vectors that put sentences near the goals they reached, and near what other people said for the same.
 
-Two losses, each the cross-entropy of finding the right one among all of a batch (Henderson 2017, van den Oord 2018): of
-the goal a sentence reached, and of what another person said for it, or what was said again. A goal's vector is the sum
-of its intent's and slot names' and of its values' words, the latter from the table of tokens itself: so a value that
-nobody has said yet means what its words mean. Sentences of one intent stand together in a batch, and so changes of a
-value, the hardest to tell apart, are among what is to be told apart.
+Three losses, each the cross-entropy of finding the right one among many. Two look among all of a batch (Henderson 2017,
+van den Oord 2018): for the goal a sentence reached, and for what another person said for it, or what was said again. A
+goal's vector is the sum of its intent's and slot names' and of its values' words, the latter from the table of tokens
+itself: so a value that nobody has said yet means what its words mean. Sentences of one intent stand together in a
+batch, and so changes of a value, the hardest to tell apart, are among what is to be told apart. The third loss, which
+counts less, looks for the intent among all there are: what differs in a value alone stays nearer than what is wanted
+for something else.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ LEARNING_RATE = 0.01
 TEMPERATURE = 0.15
 DROPOUT = 0.1
 """Share of the tokens that a text is read without, other ones each time."""
+INTENT_WEIGHT = 0.5
+"""Of the loss by intent, beside that by goal."""
 _RUN_LENGTH = 4
 """Sentences of one intent that stand together in a batch."""
 _NEVER = -1e4
@@ -99,8 +103,12 @@ class _Model:
         total = torch.zeros(())
         if len(goals):
             reached = functional.normalize(values + self._name_sums(goals))
-            scores = left[torch.from_numpy(goal != NO_GOAL)] @ reached.T / TEMPERATURE
+            spoken = left[torch.from_numpy(goal != NO_GOAL)]
+            scores = spoken @ reached.T / TEMPERATURE
             total = total + functional.cross_entropy(scores, torch.from_numpy(place), reduction="sum")
+            scores = spoken @ functional.normalize(self.names[: self._frames.n_intents]).T / TEMPERATURE
+            intent = torch.from_numpy(self._frames.intents[goals[place]])
+            total = total + INTENT_WEIGHT * functional.cross_entropy(scores, intent, reduction="sum")
         same = (goal[:, None] == goal) & (goal != NO_GOAL) | (text[:, None] == text) | (mates[:, None] == mates)
         np.fill_diagonal(same, False)
         scores = (left @ right.T / TEMPERATURE).masked_fill(torch.from_numpy(same), _NEVER)

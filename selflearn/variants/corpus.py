@@ -98,6 +98,7 @@ class Frames:
         offsets: of `names`.
         intents: number of each goal's intent.
         values: of each goal, as one text.
+        n_intents: intents there are; their numbers come first.
         n_names: intents and slot names there are.
     """
 
@@ -105,6 +106,7 @@ class Frames:
     offsets: Ints
     intents: Ints
     values: list[str]
+    n_intents: int
     n_names: int
 
 
@@ -124,6 +126,7 @@ def read_frames(goals: Sequence[str]) -> Frames:
         offsets=offsets_of([len(own) for own in names]),
         intents=np.array([own[0] for own in names], dtype=np.int64),
         values=[" ".join(value for _, value in slots) for _, slots in frames],
+        n_intents=len(intents),
         n_names=len(intents) + len(slot_names),
     )
 

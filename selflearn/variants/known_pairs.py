@@ -34,7 +34,7 @@ def known_pairs(pairs: pa.Table, density: Density, is_trained: bool) -> tuple[Kn
 
     An encoder that is trained on the log puts together what it was trained on. So with such a one a pair must have a
     goal that was left out of training: that is the tested one, and stands for goals that nobody knows yet. A pair of
-    two such goals is met twice as often as a pair of such a goal and another, for a quarter of either is left out.
+    two such goals is met twice as often as a pair of such a goal and another, for a third of either is left out.
     What the lexicon knows from a pair's own utterances does not count for it.
 
     Args:
