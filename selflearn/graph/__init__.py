@@ -1,5 +1,6 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
+from selflearn.graph.context import by_words, fit_strengths
 from selflearn.graph.evidence import cap_users, evidence
 from selflearn.graph.inference import (
     ambiguous_utterances,
@@ -20,9 +21,11 @@ __all__ = [
     "Window",
     "ambiguous_utterances",
     "anchor_candidates",
+    "by_words",
     "cap_users",
     "evidence",
     "first_messages",
+    "fit_strengths",
     "fit_to_outcomes",
     "fit_weights",
     "goal_masses",

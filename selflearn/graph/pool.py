@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import (
@@ -21,7 +21,6 @@ from selflearn.graph.candidates import (
     Candidates,
     Messages,
     Prior,
-    Readings,
     heard,
     own_candidates,
     place_of,
@@ -31,16 +30,15 @@ from selflearn.graph.columns import (
     CANDIDATE,
     by_batch,
     candidate_lists,
-    fields,
     numbers,
     offsets,
     read_candidates,
     rows,
 )
+from selflearn.graph.context import Strengths, back_off, read_readings
 from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
 from selflearn.graph.weights import PoolWeights
-from selflearn.graph.window import goal_id
 from selflearn.ragged import Ints, places, sum_of
 from selflearn.settings import Graph
 
@@ -60,28 +58,28 @@ POOLED = _SAID | {
 }
 
 
-def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior) -> DataFrame:
+def own_beliefs(
+    words: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior, strengths: Strengths
+) -> DataFrame:
     """What each utterance's own readings and outcomes make of it, before any message; columns of `BELIEFS`.
 
-    `utterances` are those of a `Window`.
+    `words` are those of `by_words`: an utterance backs off to the same words in other contexts.
     """
+    most = settings.max_candidate_goals
 
     def beliefs(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        readings, n_turns = batch.column("readings"), batch.column("n")
-        goal, *sums = fields(readings, "goal", "p_sum", "n_outcomes", "outcome_sum")
-        own = own_candidates(
-            Readings(offsets(readings), goal.to_numpy(), *map(numbers, sums)),
-            numbers(n_turns),
-            batch.column("locale").to_pylist(),
-            prior,
-            settings.max_candidate_goals,
-        )
-        return {"n_turns": n_turns, "goals": candidate_lists(own), **belief(own, weights)}
+        row = rows(batch.column("said"))
+        said = batch.column("said").flatten()
+        of_words = {name: batch.column(name).take(pa.array(row)) for name in ("locale", "text")}
+        readings, n_turns = read_readings(said.field("readings")), numbers(said.field("n"))
+        locale = of_words["locale"].to_pylist()
+        lent = back_off(readings, row, n_turns, locale, prior, strengths, most)
+        own = own_candidates(readings, n_turns, locale, prior, most, lent)
+        about = {name: said.field(name) for name in ("utterance_id", "context", "friction", "users")}
+        goals = {"goals": candidate_lists(own), **belief(own, weights)}
+        return {**of_words, **about, "n_turns": said.field("n"), **goals}
 
-    def by_id(reading: Column) -> Column:
-        return reading.withField("goal", goal_id(reading["goal"]))
-
-    return by_batch(utterances.withColumn("readings", F.transform("readings", by_id)), beliefs, BELIEFS)
+    return by_batch(words, beliefs, BELIEFS)
 
 
 def pool_evidence(
