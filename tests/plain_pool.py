@@ -18,6 +18,7 @@ SETTINGS = Settings(max_candidate_goals=3)
 WEIGHTS = PoolWeights(nlu=0.8, outcome=0.6, pair=0.7, variant=0.4, prior=0.3)
 
 Candidates = dict[tuple[str, str], dict[str, float]]
+MANY_PEOPLE = "abcdefghijklmnop"
 Links = dict[str, tuple[float, float]]
 Said = dict[str, dict[str, float]]
 
@@ -26,6 +27,7 @@ Said = dict[str, dict[str, float]]
 class Graph:
     """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum), pairs (n, p), variants (p).
 
+    Every letter of `users` and `pair_users` is a person: by default one says an utterance, and sixteen a pair.
     `words` are those of utterances that differ in their context alone; `strength` is what other contexts count as.
     """
 
@@ -34,6 +36,7 @@ class Graph:
     pairs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     variants: dict[tuple[str, str], float] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
+    pair_users: dict[tuple[str, str], str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     strength: float = 1.0
 
@@ -58,8 +61,12 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
     prior = plain_prior(graph)
     own = {utterance: plain_own(graph, utterance, prior, ids) for utterance in graph.utterances}
     linked: dict[tuple[str, str], Links] = defaultdict(dict)
+    rest: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for (source, target), (n, p) in graph.pairs.items():
-        linked[target, source]["after"] = linked[source, target]["before"] = (n, min(p, _MOST_CERTAIN_LINK))
+        n_people = len(graph.pair_users.get((source, target), MANY_PEOPLE))
+        rest[target, source]["after"] = rest[source, target]["before"] = 1 - 1 / n_people
+        votes = min(n, n_people)
+        linked[target, source]["after"] = linked[source, target]["before"] = (votes, min(p, _MOST_CERTAIN_LINK))
     for (left, right), p in graph.variants.items():
         if p >= _LEAST_SAME_GOAL:
             linked[left, right]["variant"] = linked[right, left]["variant"] = (1.0, min(p, _MOST_CERTAIN_LINK))
@@ -95,13 +102,38 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
         plain_posterior(found, ids)
         return found
 
+    def with_rest(utterance: str, found: Candidates) -> Candidates:
+        """Adds the posterior as it were without what one of the people behind each thing did."""
+
+        def share(of: str, kind: str) -> float:
+            return rest[of, utterance].get(kind, 1.0)
+
+        told = second[utterance]
+        fewer = {
+            of: {goal: {kind: gain * share(of, kind) for kind, gain in by.items()} for goal, by in message.items()}
+            for of, message in told.items()
+        }
+        links = {of: {kind: (n * share(of, kind), p) for kind, (n, p) in linked[of, utterance].items()} for of in told}
+        others = plain_heard(fewer, links)
+        n_users = len(graph.users.get(utterance, "u"))
+        without = {
+            key: row
+            | {"outcome_evidence": row["outcome_evidence"] * math.sqrt(1 - 1 / n_users)}
+            | {"pair_evidence": others.get(key[1], (0.0, 0.0, 0.0))[0]}
+            for key, row in found.items()
+        }
+        plain_posterior(without, ids)
+        return {key: row | {"posterior_without_one": without[key]["posterior"]} for key, row in found.items()}
+
     first: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
         first[to][sender] = said(own[sender], joined)
     second: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
         second[to][sender] = said(pooled(sender, first[sender], but=to), joined)
-    return {key: row for utterance in own for key, row in pooled(utterance, second[utterance]).items()}
+    return {
+        key: row for utterance in own for key, row in with_rest(utterance, pooled(utterance, second[utterance])).items()
+    }
 
 
 def plain_prior(graph: Graph) -> dict[str, float]:
@@ -119,11 +151,12 @@ def plain_candidate(p_nlu: float, outcome: float, p: float | None = None) -> dic
 
 def plain_own(graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]) -> Candidates:
     n, own = graph.utterances[utterance], {goal: row for (of, goal), row in graph.readings.items() if of == utterance}
+    votes = min(1.0, len(graph.users.get(utterance, "u")) / n)
     lent, n_lent = plain_lent(graph, utterance, prior, ids)
     known = []
     for goal in {*own, *lent}:
         p_sum, times, outcome_sum = own.get(goal, (0.0, 0.0, 0.0))
-        outcome = -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0
+        outcome = -outcome_sum * votes / math.sqrt(max(1.0, times * votes)) if times else 0.0
         p = min(1.0, (p_sum + lent.get(goal, 0.0)) / (n + n_lent))
         known.append((-p, ids[goal], goal, min(1.0, p_sum / n), outcome))
     known = sorted(known)[: SETTINGS.max_candidate_goals - 1]

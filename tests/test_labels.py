@@ -121,6 +121,7 @@ def node(utterance: str, goal_: str, posterior: float, **fields: Any) -> Row:
         "pair_evidence": 0.5,
         "variant_evidence": 1.5,
         "prior_evidence": -3.0,
+        "posterior_without_one": 0.9,
         "p_nlu": 0.9,
         "n_turns": 8.0,
         "n_pairs": 0.0,
@@ -156,6 +157,7 @@ def hand_made() -> Iterator[Row]:
     yield node("too improbable", JAZZ, 0.7999)
     yield node("just probable", JAZZ, 0.8)
     yield node("too few people", JAZZ, 0.99, n_users_behind=2)
+    yield node("one person's", JAZZ, 0.99, posterior_without_one=0.49)
     yield node("none of them", OTHER_GOAL, 0.99)
     yield node("none of them", JAZZ, 0.01, rank=2)
 

@@ -13,7 +13,7 @@ from selflearn.graph.messages import first_messages, links
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.significance import significant
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
-from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, window_days
+from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, weighted, window_days
 
 __all__ = [
     "FittedWeights",
@@ -40,5 +40,6 @@ __all__ = [
     "pool_evidence",
     "significant",
     "sum_window",
+    "weighted",
     "window_days",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,7 @@ class Messages:
         n_utterances: rows that `utterance` counts.
         utterance: who hears each message; sorted.
         n, p: links of each kind and the probability that they hold, shape (messages, `LINKS`).
+        n_rest: links of each kind without any one person's.
         message: which one each goal stands in; sorted.
         goal: each once in a message.
         ratio: how much likelier than by chance its sender means the goal.
@@ -80,6 +81,7 @@ class Messages:
     utterance: Ints
     n: Floats
     p: Floats
+    n_rest: Floats
     message: Ints
     goal: Ints
     ratio: Floats
@@ -252,6 +254,19 @@ def without_each(found: Candidates, own: Candidates, said: Heard, messages: Mess
     nothing, nobody = np.zeros(int(kept.sum())), np.full(int(kept.sum()), np.nan)
     p_nlu = found.p_nlu[of_message][kept]
     return Candidates(len(messages.utterance), message[kept], goal[kept], p_nlu, evidence[kept], nothing, nobody)
+
+
+def without_one(found: Candidates, messages: Messages, n_users: Ints) -> Candidates:
+    """The candidates without what any one person did, as if all people behind something had given the same to it."""
+    fewer = replace(messages, n=messages.n_rest)
+    said = heard(fewer)
+    pair, _, _ = _damped(said.gain, fewer.n_links[said.utterance])
+    at, is_candidate = place_of(found, said.utterance, said.goal)
+    evidence = found.evidence.copy()
+    evidence[:, _OUTCOME] *= np.sqrt(1 - 1 / np.maximum(n_users, 1))[found.utterance]
+    evidence[:, _PAIR] = 0.0
+    evidence[at[is_candidate], _PAIR] = pair[is_candidate]
+    return replace(found, evidence=evidence)
 
 
 def place_of(candidates: Candidates, utterance: Ints, goal: Ints) -> tuple[Ints, Flags]:

@@ -8,6 +8,7 @@ the context decides what words mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,12 @@ def read_readings(lists: pa.ListArray) -> Readings:
     """The readings of the struct field `readings`."""
     goal, *sums = fields(lists, "goal", "p_sum", "n_outcomes", "outcome_sum")
     return Readings(offsets(lists), goal.to_numpy(), *map(numbers, sums))
+
+
+def capped(readings: Readings, most: Floats) -> Readings:
+    """Readings with outcomes that count as at most that share of what they are, for each utterance."""
+    share = np.repeat(np.minimum(most, 1.0), np.diff(readings.offsets))
+    return replace(readings, n_outcomes=readings.n_outcomes * share, outcome_sum=readings.outcome_sum * share)
 
 
 def back_off(

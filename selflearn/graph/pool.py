@@ -25,9 +25,12 @@ from selflearn.graph.candidates import (
     own_candidates,
     place_of,
     with_messages,
+    without_one,
 )
 from selflearn.graph.columns import (
+    BY_PEOPLE,
     CANDIDATE,
+    WITHOUT_ONE,
     by_batch,
     candidate_lists,
     numbers,
@@ -35,10 +38,10 @@ from selflearn.graph.columns import (
     read_candidates,
     rows,
 )
-from selflearn.graph.context import Strengths, back_off, read_readings
+from selflearn.graph.context import Strengths, back_off, capped, read_readings
 from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
-from selflearn.graph.weights import PoolWeights
+from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.ragged import Ints, places, sum_of
 from selflearn.settings import Graph
 
@@ -54,7 +57,7 @@ BELIEFS = _SAID | {
 POOLED = _SAID | {
     "n_users": "bigint",
     "n_pairs": "double",
-    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, n_users_behind: bigint>>",
+    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, n_users_behind: bigint, {WITHOUT_ONE}>>",
 }
 
 
@@ -63,7 +66,8 @@ def own_beliefs(
 ) -> DataFrame:
     """What each utterance's own readings and outcomes make of it, before any message; columns of `BELIEFS`.
 
-    `words` are those of `by_words`: an utterance backs off to the same words in other contexts.
+    `words` are those of `by_words`: an utterance backs off to the same words in other contexts. Its outcomes count as
+    no more than one for each of its people, on however many days they said it.
     """
     most = settings.max_candidate_goals
 
@@ -72,6 +76,8 @@ def own_beliefs(
         said = batch.column("said").flatten()
         of_words = {name: batch.column(name).take(pa.array(row)) for name in ("locale", "text")}
         readings, n_turns = read_readings(said.field("readings")), numbers(said.field("n"))
+        n_users = count_people(rows(said.field("users")), said.field("users").flatten().to_numpy(), len(said))
+        readings = capped(readings, n_users / n_turns)
         locale = of_words["locale"].to_pylist()
         lent = back_off(readings, row, n_turns, locale, prior, strengths, most)
         own = own_candidates(readings, n_turns, locale, prior, most, lent)
@@ -98,7 +104,13 @@ def pool_evidence(
         found = with_messages(own, heard(messages), messages.n_links, locale, prior, settings.max_candidate_goals)
         n_users = count_people(rows(users), users.flatten().to_numpy(), len(batch))
         n_behind = _n_users_behind(found, messages, batch.column("told").flatten(), users)
-        goals = candidate_lists(found, before_evidence=found.before_evidence, n_users_behind=n_behind)
+        rest = dict(zip(SOURCES, without_one(found, messages, n_users).evidence.T, strict=True))
+        goals = candidate_lists(
+            found,
+            before_evidence=found.before_evidence,
+            n_users_behind=n_behind,
+            **{f"{source}_without_one": rest[source] for source in BY_PEOPLE},
+        )
         pairs = messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
         n_pairs = sum_of(pairs, offsets(batch.column("told")))
         return {"goals": goals, "n_users": pa.array(n_users), "n_pairs": pa.array(n_pairs)}

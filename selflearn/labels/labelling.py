@@ -12,12 +12,15 @@ from selflearn.settings import Labels
 
 _Z_95 = 1.645
 _SURE_READING = 0.5
+_STABLE = 0.5
+"""Least posterior that a label's goal must keep without any one person's turns: below it the label is that person's."""
 
 
 def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
     """Columns of `tables.WEAK_LABELS`: the most probable goal of each utterance, where it may be trusted.
 
-    A label is emitted where its posterior reaches the threshold and at least `min_users` people stand behind it.
+    A label is emitted where its posterior reaches the threshold, at least `min_users` people stand behind it, and it
+    would stand without any one of them.
     It is new where the deployed NLU read something else, or was less than even sure; else it confirms. `p_correct` is
     the posterior: the weights behind it were fitted to foretell outcomes that it was not shown.
     `p_correct_lb` is the one-sided 95 % Wilson bound of the posterior at that many independent people.
@@ -26,6 +29,7 @@ def weak_labels(nodes: DataFrame, settings: Labels) -> DataFrame:
     chosen = (
         nodes.where((F.col("rank") == 1) & (F.col("goal") != tables.OTHER_GOAL))
         .where((F.col("posterior") >= settings.threshold) & (F.col("n_users_behind") >= settings.min_users))
+        .where(F.col("posterior_without_one") >= _STABLE)
         .join(read, ["utterance_id", "locale"], "left")
         .withColumn("is_new", _is_new())
         .withColumn("p_correct", F.col("posterior"))
