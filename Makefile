@@ -103,6 +103,12 @@ bench-chain: $(VENV)/.core ## Measure components and chain of ten million links
 bench-rewrites: setup ## Measure wins and losses of rewrites on a simulated month
 	$(PYTHON_IN_VENV) benchmarks/rewrites.py --out build/benchmarks/rewrites
 
+bench-context: setup ## Measure what the context of words is worth: make bench-context TRAIN=folder
+	$(PYTHON_IN_VENV) benchmarks/context.py "$(TRAIN)" --out build/benchmarks/context
+
+bench-collusion: setup ## Measure what colluding users can plant in a simulated month
+	$(PYTHON_IN_VENV) benchmarks/collusion.py --out build/benchmarks/collusion
+
 bench-pool: setup ## Measure what each source of the goal posterior is worth: make bench-pool TRAIN=folder
 	$(PYTHON_IN_VENV) benchmarks/pool.py $(if $(TRAIN),--dstc2 "$(TRAIN)") --out build/benchmarks/pool
 

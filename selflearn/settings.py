@@ -128,6 +128,10 @@ class Graph(_Section):
 
     window_days: StrictInt = Field(default=90, ge=1, description="days of evidence that count")
     half_life_days: StrictFloat = Field(default=30, gt=0, description="age at which a day's evidence counts half")
+    domain_half_life_days: dict[str, Annotated[StrictFloat, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="beginning of intents -> half-life of their utterances' evidence; the longest that fits is taken",
+    )
     min_pair_probability: StrictFloat = Field(default=0.1, ge=0, le=1, description="pairs below it carry no message")
     max_candidate_goals: StrictInt = Field(
         default=8, ge=2, description="candidate goals kept per utterance, of its readings and of its pairs each"

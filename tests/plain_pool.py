@@ -18,19 +18,27 @@ SETTINGS = Settings(max_candidate_goals=3)
 WEIGHTS = PoolWeights(nlu=0.8, outcome=0.6, pair=0.7, variant=0.4, prior=0.3)
 
 Candidates = dict[tuple[str, str], dict[str, float]]
+MANY_PEOPLE = "abcdefghijklmnop"
 Links = dict[str, tuple[float, float]]
 Said = dict[str, dict[str, float]]
 
 
 @dataclass
 class Graph:
-    """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum), pairs (n, p), variants (p)."""
+    """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum), pairs (n, p), variants (p).
+
+    Every letter of `users` and `pair_users` is a person: by default one says an utterance, and sixteen a pair.
+    `words` are those of utterances that differ in their context alone; `strength` is what other contexts count as.
+    """
 
     utterances: dict[str, float]
     readings: dict[tuple[str, str], tuple[float, float, float]]
     pairs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     variants: dict[tuple[str, str], float] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
+    pair_users: dict[tuple[str, str], str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    strength: float = 1.0
 
 
 def plain_posterior(candidates: Candidates, ids: Mapping[str, int]) -> None:
@@ -53,8 +61,12 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
     prior = plain_prior(graph)
     own = {utterance: plain_own(graph, utterance, prior, ids) for utterance in graph.utterances}
     linked: dict[tuple[str, str], Links] = defaultdict(dict)
+    rest: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for (source, target), (n, p) in graph.pairs.items():
-        linked[target, source]["after"] = linked[source, target]["before"] = (n, min(p, _MOST_CERTAIN_LINK))
+        n_people = len(graph.pair_users.get((source, target), MANY_PEOPLE))
+        rest[target, source]["after"] = rest[source, target]["before"] = 1 - 1 / n_people
+        votes = min(n, n_people)
+        linked[target, source]["after"] = linked[source, target]["before"] = (votes, min(p, _MOST_CERTAIN_LINK))
     for (left, right), p in graph.variants.items():
         if p >= _LEAST_SAME_GOAL:
             linked[left, right]["variant"] = linked[right, left]["variant"] = (1.0, min(p, _MOST_CERTAIN_LINK))
@@ -85,10 +97,33 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
         for (_, goal), row in found.items():
             row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs}
             if (utterance, goal) not in own[utterance]:
-                unread = own[utterance][utterance, OTHER_GOAL]["p_nlu"]
+                unread = math.exp(own[utterance][utterance, OTHER_GOAL]["nlu_evidence"])
                 row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
         plain_posterior(found, ids)
         return found
+
+    def with_rest(utterance: str, found: Candidates) -> Candidates:
+        """Adds the posterior as it were without what one of the people behind each thing did."""
+
+        def share(of: str, kind: str) -> float:
+            return rest[of, utterance].get(kind, 1.0)
+
+        told = second[utterance]
+        fewer = {
+            of: {goal: {kind: gain * share(of, kind) for kind, gain in by.items()} for goal, by in message.items()}
+            for of, message in told.items()
+        }
+        links = {of: {kind: (n * share(of, kind), p) for kind, (n, p) in linked[of, utterance].items()} for of in told}
+        others = plain_heard(fewer, links)
+        n_users = len(graph.users.get(utterance, "u"))
+        without = {
+            key: row
+            | {"outcome_evidence": row["outcome_evidence"] * math.sqrt(1 - 1 / n_users)}
+            | {"pair_evidence": others.get(key[1], (0.0, 0.0, 0.0))[0]}
+            for key, row in found.items()
+        }
+        plain_posterior(without, ids)
+        return {key: row | {"posterior_without_one": without[key]["posterior"]} for key, row in found.items()}
 
     first: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
@@ -96,7 +131,9 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
     second: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
         second[to][sender] = said(pooled(sender, first[sender], but=to), joined)
-    return {key: row for utterance in own for key, row in pooled(utterance, second[utterance]).items()}
+    return {
+        key: row for utterance in own for key, row in with_rest(utterance, pooled(utterance, second[utterance])).items()
+    }
 
 
 def plain_prior(graph: Graph) -> dict[str, float]:
@@ -107,24 +144,49 @@ def plain_prior(graph: Graph) -> dict[str, float]:
     return prior | {OTHER_GOAL: OTHER_PRIOR}
 
 
-def plain_candidate(p_nlu: float, outcome: float) -> dict[str, float]:
-    known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu, LEAST)), "outcome_evidence": outcome}
-    return known | {"pair_evidence": 0.0, "variant_evidence": 0.0, "n_pairs": 0.0}
+def plain_candidate(p_nlu: float, outcome: float, p: float | None = None) -> dict[str, float]:
+    known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu if p is None else p, LEAST))}
+    return known | {"outcome_evidence": outcome, "pair_evidence": 0.0, "variant_evidence": 0.0, "n_pairs": 0.0}
 
 
 def plain_own(graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]) -> Candidates:
-    n = graph.utterances[utterance]
-    known = sorted(
-        (-min(1.0, p_sum / n), ids[goal], goal, -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0)
-        for (of, goal), (p_sum, times, outcome_sum) in graph.readings.items()
-        if of == utterance
-    )[: SETTINGS.max_candidate_goals - 1]
-    found = {(utterance, goal): plain_candidate(-p, outcome) for p, _, goal, outcome in known}
-    found[utterance, OTHER_GOAL] = plain_candidate(max(1 - sum(-p for p, *_ in known), LEAST), 0.0)
+    n, own = graph.utterances[utterance], {goal: row for (of, goal), row in graph.readings.items() if of == utterance}
+    votes = min(1.0, len(graph.users.get(utterance, "u")) / n)
+    lent, n_lent = plain_lent(graph, utterance, prior, ids)
+    known = []
+    for goal in {*own, *lent}:
+        p_sum, times, outcome_sum = own.get(goal, (0.0, 0.0, 0.0))
+        outcome = -outcome_sum * votes / math.sqrt(max(1.0, times * votes)) if times else 0.0
+        p = min(1.0, (p_sum + lent.get(goal, 0.0)) / (n + n_lent))
+        known.append((-p, ids[goal], goal, min(1.0, p_sum / n), outcome))
+    known = sorted(known)[: SETTINGS.max_candidate_goals - 1]
+    found = {(utterance, goal): plain_candidate(p_nlu, outcome, -p) for p, _, goal, p_nlu, outcome in known}
+    unread, unknown = (max(1 - sum(p), LEAST) for p in ([row[3] for row in known], [-row[0] for row in known]))
+    found[utterance, OTHER_GOAL] = plain_candidate(unread, 0.0, unknown)
     for (_, goal), row in found.items():
         row["prior_evidence"] = math.log(prior[goal])
     plain_posterior(found, ids)
     return found
+
+
+def plain_lent(
+    graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]
+) -> tuple[dict[str, float], float]:
+    """Turns of each goal that the same words' other contexts lend, and how many they lend in all."""
+    same = [of for of in graph.utterances if graph.words.get(of, of) == graph.words.get(utterance, utterance)]
+    n_elsewhere = sum(graph.utterances[of] for of in same if of != utterance)
+    if not n_elsewhere:
+        return {}, 0.0
+    everywhere: dict[str, float] = defaultdict(float)
+    elsewhere: dict[str, float] = defaultdict(float)
+    for (of, goal), (p_sum, _, _) in graph.readings.items():
+        if of in same:
+            everywhere[goal] += p_sum
+            elsewhere[goal] += p_sum * (of != utterance)
+    best = sorted(everywhere, key=lambda goal: (-everywhere[goal], ids[goal]))[: SETTINGS.max_candidate_goals]
+    turns = {goal: graph.strength * (elsewhere[goal] + prior[goal]) / (n_elsewhere + 1) for goal in best}
+    least = LEAST * (graph.utterances[utterance] + graph.strength)
+    return {goal: n for goal, n in turns.items() if n > least}, graph.strength
 
 
 def plain_heard(told: dict[str, Said], links: dict[str, Links]) -> dict[str, tuple[float, float, float]]:

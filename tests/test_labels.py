@@ -123,6 +123,7 @@ def node(utterance: str, goal_: str, posterior: float, **fields: Any) -> Row:
         "pair_evidence": 0.5,
         "variant_evidence": 1.5,
         "prior_evidence": -3.0,
+        "posterior_without_one": 0.9,
         "p_nlu": 0.9,
         "n_turns": 8.0,
         "n_pairs": 0.0,
@@ -164,6 +165,7 @@ def hand_made() -> Iterator[Row]:
     yield node("sure of its intent", OTHER_GOAL, 0.1, rank=3, p_nlu=0.0)
     yield node("below its intent's threshold", STOP, 0.94)
     yield node("above its intent's threshold", STOP, 0.96)
+    yield node("one person's", JAZZ, 0.99, posterior_without_one=0.49)
     yield node("none of them", OTHER_GOAL, 0.99)
     yield node("none of them", JAZZ, 0.01, rank=2)
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from plain_pool import SETTINGS, WEIGHTS, Graph, plain
+from plain_pool import MANY_PEOPLE, SETTINGS, WEIGHTS, Graph, plain
 from plain_pool import Candidates as PlainCandidates
 from selflearn.graph import (
     Window,
     ambiguous_utterances,
     anchor_candidates,
+    by_words,
     first_messages,
     goal_masses,
     goal_names,
@@ -60,9 +61,14 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     for locale, graph in graphs.items():
         for name, n in graph.utterances.items():
             users = graph.users.get(name, "u")
-            said += [(locale, f"{locale}|{name}", "", name, n, 0.25, user) for user in users]
+            words = graph.words.get(name, name)
+            said += [(locale, f"{locale}|{name}", name, words, n, 0.25, user) for user in users]
         read += [(locale, f"{locale}|{name}", goal, *row) for (name, goal), row in graph.readings.items()]
-        linked += [(locale, *(f"{locale}|{end}" for end in ends), *row, "u") for ends, row in graph.pairs.items()]
+        linked += [
+            (locale, *(f"{locale}|{end}" for end in ends), *row, False, user)
+            for ends, row in graph.pairs.items()
+            for user in graph.pair_users.get(ends, MANY_PEOPLE)
+        ]
     of_locale = "locale string, utterance_id string"
     ends = "locale string, source_utterance string, target_utterance string"
     utterances = spark.createDataFrame(
@@ -71,7 +77,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     readings = spark.createDataFrame(
         read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
     )
-    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, user string")
+    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, is_burst boolean, user string")
 
     def sketched(rows: DataFrame) -> DataFrame:
         names = [name for name in rows.columns if name != "user"]
@@ -94,11 +100,13 @@ def as_variants(spark: SparkSession, graphs: dict[str, Graph]) -> DataFrame:
     return spark.createDataFrame(rows, "kind string, left_utterance string, right_utterance string, p_same_goal double")
 
 
-def nodes_of(window: Window, variants: DataFrame | None = None) -> tuple[DataFrame, DataFrame]:
+def nodes_of(
+    window: Window, variants: DataFrame | None = None, strengths: dict[str, float] | None = None
+) -> tuple[DataFrame, DataFrame]:
     """Pooled evidence of a window, and the graph's nodes."""
     masses = goal_masses(window)
     prior = goal_prior(masses)
-    beliefs = own_beliefs(window.utterances, SETTINGS, WEIGHTS, prior)
+    beliefs = own_beliefs(by_words(window.utterances), SETTINGS, WEIGHTS, prior, strengths or {})
     messages = first_messages(links(graph_edges(window, AS_OF), variants), beliefs)
     pooled = pool_evidence(beliefs, messages, SETTINGS, WEIGHTS, prior)
     return pooled, graph_nodes(pooled, goal_names(masses), WEIGHTS, AS_OF)
@@ -106,7 +114,8 @@ def nodes_of(window: Window, variants: DataFrame | None = None) -> tuple[DataFra
 
 def found_in(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, PlainCandidates]:
     found: dict[str, PlainCandidates] = defaultdict(dict)
-    for row in nodes_of(as_window(spark, graphs), as_variants(spark, graphs))[1].collect():
+    strengths = {locale: graph.strength for locale, graph in graphs.items()}
+    for row in nodes_of(as_window(spark, graphs), as_variants(spark, graphs), strengths)[1].collect():
         found[row["locale"]][row["utterance_id"].partition("|")[2], row["goal"]] = row.asDict()
     return found
 
@@ -127,7 +136,11 @@ def random_graph(rng: Random) -> Graph:
         if source != target and rng.random() < 0.4
     }
     some = combinations(sorted(utterances), 2)
-    return Graph(utterances, readings, pairs, {ends: rng.uniform(0.2, 1) for ends in some if rng.random() < 0.4})
+    variants = {ends: rng.uniform(0.2, 1) for ends in some if rng.random() < 0.4}
+    words = {name: rng.choice(["yes", "no", name]) for name in utterances}
+    users = {name: MANY_PEOPLE[: rng.randint(1, 16)] for name in utterances}
+    pair_users = {ends: MANY_PEOPLE[: rng.randint(1, 16)] for ends in pairs}
+    return Graph(utterances, readings, pairs, variants, users, pair_users, words, rng.uniform(0.1, 5))
 
 
 def hand_made() -> dict[str, Graph]:
@@ -165,9 +178,12 @@ def hand_made() -> dict[str, Graph]:
         "surer pair": linked(0.9),
         "backwards": Graph(both, unsure | sure, {("v", "u"): (1.0, 0.9)}),
         "many pairs": linked(0.9, 16.0),
+        "one person's pairs": Graph(both, unsure | sure, {("u", "v"): (16.0, 0.9)}, pair_users={("u", "v"): "a"}),
         "failed once": failed(1.0),
         "failed often": failed(16.0),
         "unread": Graph(both, sure, {("u", "v"): (1.0, 0.9)}),
+        "same words": Graph(both, unsure | sure, words={"u": "yes", "v": "yes"}),
+        "unread in context": Graph({"u": 1.0, "v": 9.0}, {("v", "right"): (9.0, 0.0, 0.0)}, words={"u": "v"}),
     }
 
 
@@ -214,6 +230,25 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, PlainCandidates]) -> No
     # A goal that the utterance's own NLU never saw comes in by its pair, as one candidate beside the unknown.
     assert {goal for of, goal in found["unread"] if of == "u"} == {"right", "wrong", OTHER_GOAL}
     assert found["unread"]["u", "right"]["p_nlu"] == 0
+
+
+def test_words_in_a_context_back_off_to_their_other_contexts(found: dict[str, PlainCandidates]) -> None:
+    right = {case: found[case]["u", "right"] for case in ("alone", "same words", "unread in context")}
+    assert right["same words"]["posterior"] > right["alone"]["posterior"]
+    # One turn of its own and one that is lent: of the words' nine turns elsewhere, all mean it.
+    elsewhere = (9 + math.exp(right["unread in context"]["prior_evidence"])) / (9 + 1)
+    assert math.exp(right["unread in context"]["nlu_evidence"]) == pytest.approx(elsewhere / 2)
+    assert right["unread in context"]["p_nlu"] == 0
+
+
+def test_what_one_person_says_again_and_again_counts_once(found: dict[str, PlainCandidates]) -> None:
+    evidence = {case: found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "one person's pairs")}
+    assert evidence["one person's pairs"] == pytest.approx(evidence["surer pair"])
+    # What rests on one person is gone without them, and what many say hardly changes.
+    alone = found["alone"]["u", "right"]["posterior"]
+    assert found["one person's pairs"]["u", "right"]["posterior_without_one"] == pytest.approx(alone)
+    right = found["many pairs"]["u", "right"]
+    assert alone < right["posterior_without_one"] < right["posterior"] < right["posterior_without_one"] + 0.05
 
 
 def test_what_a_variant_says(found: dict[str, PlainCandidates]) -> None:
@@ -324,7 +359,7 @@ def random_messages(rng: Random, n: int) -> Messages:
     goal = np.array([goal for row in said for goal in row], dtype=np.int64)
     links = np.array([[rng.uniform(0.1, 3) for _ in LINKS] for _ in said]).reshape(-1, len(LINKS))
     p = np.array([[rng.uniform(0.1, 0.9) for _ in LINKS] for _ in said]).reshape(-1, len(LINKS))
-    return Messages(n, utterance, links, p, message, goal, np.array([rng.uniform(0.1, 9) for _ in goal]))
+    return Messages(n, utterance, links, p, links / 2, message, goal, np.array([rng.uniform(0.1, 9) for _ in goal]))
 
 
 def but_for(messages: Messages, k: int) -> Messages:
@@ -335,6 +370,7 @@ def but_for(messages: Messages, k: int) -> Messages:
         utterance=messages.utterance[is_other],
         n=messages.n[is_other],
         p=messages.p[is_other],
+        n_rest=messages.n_rest[is_other],
         message=message - (message > k),
         goal=messages.goal[is_said],
         ratio=messages.ratio[is_said],

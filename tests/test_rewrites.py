@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from selflearn.graph import weighted
 from selflearn.graph.people import person
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.schema import Table
-from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions, weighted
+from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions
 from selflearn.rewrites.arms import Arm, p_better
 from selflearn.rewrites.judgement import CONFIDENCE, judge, numbers
 from selflearn.settings import Graph
@@ -164,7 +165,14 @@ class Log:
         known = {"as_of": AS_OF, "locale": "en-GB", "utterance_id": utterance, "context": case, "text": utterance}
         counts = {"n_turns": n * days, "n_pairs": 1.0, "n_users": len(set(people)), "n_users_behind": 9}
         sources = [name for name in tables.GRAPH_NODES.schema.fieldNames() if name.endswith("_evidence")]
-        best = {"goal": frame, "rank": 1, "posterior": 0.95, "p_nlu": 0.9, "friction": 1 - works}
+        best = {
+            "goal": frame,
+            "rank": 1,
+            "posterior": 0.95,
+            "posterior_without_one": 0.9,
+            "p_nlu": 0.9,
+            "friction": 1 - works,
+        }
         self.nodes.append(known | counts | dict.fromkeys(sources, 0.0) | best | node)
 
     def linked(self, source: str, target: str, people: str, p: float = 0.9, days: int = 5) -> None:
@@ -182,7 +190,7 @@ class Log:
             }
             self.evidence.append(of_day | ends | sums)
         ends = {"source_utterance": source, "target_utterance": target, "locale": "en-GB", "as_of": AS_OF}
-        counts = {"n_pairs": n * days, "p_rephrase": p, "n_users": len(set(people)), "chance_z": 9.0}
+        counts = {"n_pairs": n * days, "p_rephrase": p, "n_users": len(set(people)), "n_votes": n, "chance_z": 9.0}
         self.edges.append(ends | counts)
 
     def pair(self, case: str, people: str = "abcd", fails: float = 0.1, works: float = 0.9, **target: Any) -> None:

@@ -1,5 +1,6 @@
 """Graph: daily evidence per edge, and what each utterance means in view of all of it."""
 
+from selflearn.graph.context import by_words, fit_strengths
 from selflearn.graph.evidence import cap_users, evidence
 from selflearn.graph.inference import (
     ambiguous_utterances,
@@ -12,7 +13,7 @@ from selflearn.graph.messages import first_messages, links
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.significance import significant
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
-from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, window_days
+from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, weighted, window_days
 
 __all__ = [
     "FittedWeights",
@@ -20,9 +21,11 @@ __all__ = [
     "Window",
     "ambiguous_utterances",
     "anchor_candidates",
+    "by_words",
     "cap_users",
     "evidence",
     "first_messages",
+    "fit_strengths",
     "fit_to_outcomes",
     "fit_weights",
     "goal_masses",
@@ -37,5 +40,6 @@ __all__ = [
     "pool_evidence",
     "significant",
     "sum_window",
+    "weighted",
     "window_days",
 ]

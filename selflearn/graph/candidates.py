@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,22 @@ class Readings:
 
 
 @dataclass(frozen=True)
+class Lent:
+    """Turns that utterances are lent by the same words in other contexts.
+
+    Attributes:
+        utterance, goal: of each number of turns; each pair once.
+        turns: in which the words mean the goal.
+        n_turns: all that each utterance is lent, of whatever goal.
+    """
+
+    utterance: Ints
+    goal: Ints
+    turns: Floats
+    n_turns: Floats
+
+
+@dataclass(frozen=True)
 class Messages:
     """What utterances are told by those they are linked to.
 
@@ -55,6 +71,7 @@ class Messages:
         n_utterances: rows that `utterance` counts.
         utterance: who hears each message; sorted.
         n, p: links of each kind and the probability that they hold, shape (messages, `LINKS`).
+        n_rest: links of each kind without any one person's.
         message: which one each goal stands in; sorted.
         goal: each once in a message.
         ratio: how much likelier than by chance its sender means the goal.
@@ -64,6 +81,7 @@ class Messages:
     utterance: Ints
     n: Floats
     p: Floats
+    n_rest: Floats
     message: Ints
     goal: Ints
     ratio: Floats
@@ -124,37 +142,47 @@ class Candidates:
         score = self.evidence @ np.asarray(weights.as_tuple())
         mass = np.exp(score - max_of(score, self.offsets, 0.0)[self.utterance])
         probability = mass / sum_of(mass, self.offsets)[self.utterance]
-        return probability, _rank(self.utterance, -score, self.goal, self.offsets) + 1
+        return probability, rank_of(self.utterance, -score, self.goal, self.offsets) + 1
 
 
-def own_candidates(readings: Readings, n_turns: Floats, locale: Sequence[str], prior: Prior, most: int) -> Candidates:
-    """The `most - 1` most probable goals of each utterance's own readings, and `OTHER_GOAL` for all others."""
-    goals, code = np.unique(readings.goal, return_inverse=True)
-    utterance = np.repeat(np.arange(len(n_turns)), np.diff(readings.offsets))
-    key = utterance * max(1, len(goals)) + code
-    columns = np.column_stack([readings.p_sum, readings.n_outcomes, readings.outcome_sum])
+def own_candidates(
+    readings: Readings, n_turns: Floats, locale: Sequence[str], prior: Prior, most: int, lent: Lent | None = None
+) -> Candidates:
+    """The `most - 1` likeliest goals of each utterance's own readings and of what it is lent, and one for all others.
+
+    What the NLU says of a goal is its mean over the turns, those that are lent among them; `p_nlu` is without these.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    lent = lent or Lent(nothing, nothing, nothing.astype(np.float64), np.zeros(len(n_turns)))
+    goals, code = np.unique(np.concatenate([readings.goal, lent.goal]), return_inverse=True)
+    reader = np.repeat(np.arange(len(n_turns)), np.diff(readings.offsets))
+    key = np.concatenate([reader, lent.utterance]) * max(1, len(goals)) + code
+    columns = np.zeros((len(key), 4))
+    columns[: len(reader), :3] = np.column_stack([readings.p_sum, readings.n_outcomes, readings.outcome_sum])
+    columns[len(reader) :, 3] = lent.turns
     # In an order of their own, so that sums do not depend on the order in which days are read.
     order = np.lexsort((columns[:, 2], columns[:, 0], key))
     key, start = np.unique(key[order], return_index=True)
-    p_sum, n_outcomes, outcome_sum = (
-        np.add.reduceat(columns[order], start) if len(start) else columns.reshape(-1, 3)
-    ).T
+    p_sum, n_outcomes, outcome_sum, turns = (np.add.reduceat(columns[order], start) if len(start) else columns).T
     utterance, code = np.divmod(key, max(1, len(goals)))
     p_nlu = np.minimum(p_sum / n_turns[utterance], 1.0)
+    p = np.minimum((p_sum + turns) / (n_turns + lent.n_turns)[utterance], 1.0)
     damped = np.where(n_outcomes > 0, -outcome_sum / np.sqrt(np.maximum(n_outcomes, 1.0)), 0.0)
-    kept = _rank(utterance, -p_nlu, code, offsets_in(utterance, len(n_turns))) < most - 1
-    utterance, code, p_nlu, damped = utterance[kept], code[kept], p_nlu[kept], damped[kept]
-    unknown = np.maximum(1 - np.bincount(utterance, weights=p_nlu, minlength=len(n_turns)), LEAST)
+    kept = rank_of(utterance, -p, code, offsets_in(utterance, len(n_turns))) < most - 1
+    utterance, code, p_nlu, p, damped = (column[kept] for column in (utterance, code, p_nlu, p, damped))
+    unread, unknown = (
+        np.maximum(1 - np.bincount(utterance, weights=known, minlength=len(n_turns)), LEAST) for known in (p_nlu, p)
+    )
     goal = np.concatenate([goals[code], np.full(len(n_turns), OTHER)])
     utterance = np.concatenate([utterance, np.arange(len(n_turns))])
-    p_nlu = np.concatenate([p_nlu, unknown])
+    p_nlu, p = np.concatenate([p_nlu, unread]), np.concatenate([p, unknown])
     evidence = np.zeros((len(goal), len(SOURCES)))
-    evidence[:, _NLU] = np.log(np.maximum(p_nlu, LEAST))
+    evidence[:, _NLU] = np.log(np.maximum(p, LEAST))
     evidence[: len(damped), _OUTCOME] = damped
-    evidence[:, _PRIOR] = _log_prior(prior, locale, utterance, goal)
+    evidence[:, _PRIOR] = log_prior(prior, locale, utterance, goal)
     order = np.lexsort((goal, utterance))
-    nothing, nobody = np.zeros(len(goal)), np.full(len(goal), np.nan)
-    return Candidates(len(n_turns), utterance[order], goal[order], p_nlu[order], evidence[order], nothing, nobody)
+    none, nobody = np.zeros(len(goal)), np.full(len(goal), np.nan)
+    return Candidates(len(n_turns), utterance[order], goal[order], p_nlu[order], evidence[order], none, nobody)
 
 
 def heard(messages: Messages) -> Heard:
@@ -179,22 +207,22 @@ def with_messages(
     independent.
     """
     pair, before, variant = _damped(said.gain, n_links[said.utterance])
-    kept = _rank(said.utterance, -(pair + variant), said.goal, offsets_in(said.utterance, own.n_utterances)) < most
+    kept = rank_of(said.utterance, -(pair + variant), said.goal, offsets_in(said.utterance, own.n_utterances)) < most
     kept |= place_of(own, said.utterance, said.goal)[1]
     own_key, heard_key, goals = _keys((own.utterance, own.goal), (said.utterance[kept], said.goal[kept]))
     key = np.union1d(own_key, heard_key)
     place, heard_place = np.searchsorted(key, own_key), np.searchsorted(key, heard_key)
     utterance, code = np.divmod(key, max(1, len(goals)))
     p_nlu, evidence, before_evidence = np.zeros(len(key)), np.zeros((len(key), len(SOURCES))), np.zeros(len(key))
-    log_prior = _log_prior(prior, locale, utterance, goals[code])
+    log_share = log_prior(prior, locale, utterance, goals[code])
     # What the NLU left open may be any goal that others name, as far as chance goes.
     is_other = own.goal == OTHER
-    unknown = np.bincount(own.utterance[is_other], weights=own.p_nlu[is_other], minlength=own.n_utterances)
-    evidence[:, _NLU] = np.log(np.maximum(unknown[utterance] * chance(log_prior), LEAST))
+    unknown = np.exp(own.evidence[is_other, _NLU])
+    evidence[:, _NLU] = np.log(np.maximum(unknown[utterance] * chance(log_share), LEAST))
     p_nlu[place], evidence[place] = own.p_nlu, own.evidence
     evidence[heard_place, _PAIR], evidence[heard_place, _VARIANT] = pair[kept], variant[kept]
     before_evidence[heard_place] = before[kept]
-    evidence[:, _PRIOR] = log_prior
+    evidence[:, _PRIOR] = log_share
     nobody = np.full(len(key), np.nan)
     return Candidates(own.n_utterances, utterance, goals[code], p_nlu, evidence, before_evidence, nobody)
 
@@ -215,7 +243,7 @@ def without_each(found: Candidates, own: Candidates, said: Heard, messages: Mess
     of_message, offsets = places(found.offsets, messages.utterance)
     message = np.repeat(np.arange(len(messages.utterance)), np.diff(offsets))
     goal, gain = found.goal[of_message], gain[of_message]
-    at, is_candidate = _place_in((message, goal), (messages.message, messages.goal))
+    at, is_candidate = place_in((message, goal), (messages.message, messages.goal))
     gain[at[is_candidate]] -= messages.gain[is_candidate]
     is_left = gain.sum(axis=1) > SILENCE
     gain = np.where(is_left[:, None], np.maximum(gain, 0.0), 0.0)
@@ -228,9 +256,22 @@ def without_each(found: Candidates, own: Candidates, said: Heard, messages: Mess
     return Candidates(len(messages.utterance), message[kept], goal[kept], p_nlu, evidence[kept], nothing, nobody)
 
 
+def without_one(found: Candidates, messages: Messages, n_users: Ints) -> Candidates:
+    """The candidates without what any one person did, as if all people behind something had given the same to it."""
+    fewer = replace(messages, n=messages.n_rest)
+    said = heard(fewer)
+    pair, _, _ = _damped(said.gain, fewer.n_links[said.utterance])
+    at, is_candidate = place_of(found, said.utterance, said.goal)
+    evidence = found.evidence.copy()
+    evidence[:, _OUTCOME] *= np.sqrt(1 - 1 / np.maximum(n_users, 1))[found.utterance]
+    evidence[:, _PAIR] = 0.0
+    evidence[at[is_candidate], _PAIR] = pair[is_candidate]
+    return replace(found, evidence=evidence)
+
+
 def place_of(candidates: Candidates, utterance: Ints, goal: Ints) -> tuple[Ints, Flags]:
     """Where the candidates hold each of some goals of utterances, and whether they do."""
-    return _place_in((candidates.utterance, candidates.goal), (utterance, goal))
+    return place_in((candidates.utterance, candidates.goal), (utterance, goal))
 
 
 def chance(log_prior: Floats) -> Floats:
@@ -252,7 +293,8 @@ def _damped(gain: Floats, n_links: Floats) -> tuple[Floats, Floats, Floats]:
     return pair, before, variant
 
 
-def _log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
+def log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
+    """Log of the share of each goal in the locale of its utterance; `locale` is that of each utterance."""
     goals, code = np.unique(goal, return_inverse=True)
     locales, of_utterance = np.unique(np.array(locale, dtype=object), return_inverse=True)
     key, place = np.unique(of_utterance[utterance] * max(1, len(goals)) + code, return_inverse=True)
@@ -272,7 +314,7 @@ def _keys(*of: tuple[Ints, Ints]) -> tuple[Ints, ...]:
     return (*keys, goals)
 
 
-def _place_in(where: tuple[Ints, Ints], what: tuple[Ints, Ints]) -> tuple[Ints, Flags]:
+def place_in(where: tuple[Ints, Ints], what: tuple[Ints, Ints]) -> tuple[Ints, Flags]:
     """Where each row and goal stands among those sorted by both, and whether it does."""
     key, wanted, _ = _keys(where, what)
     if not len(key):
@@ -281,7 +323,7 @@ def _place_in(where: tuple[Ints, Ints], what: tuple[Ints, Ints]) -> tuple[Ints, 
     return at, key[at] == wanted
 
 
-def _rank(utterance: Ints, first: Floats, then: Ints, offsets: Ints) -> Ints:
+def rank_of(utterance: Ints, first: Floats, then: Ints, offsets: Ints) -> Ints:
     """Place of each element in its utterance's list, from 0, sorted by two keys; the lists lie at `offsets`."""
     order = np.lexsort((then, first, utterance))
     rank = np.empty(len(order), dtype=np.int64)

@@ -13,6 +13,9 @@ from selflearn.graph.candidates import Candidates
 from selflearn.graph.weights import SOURCES
 from selflearn.ragged import Floats, Ints
 
+BY_PEOPLE = ("outcome_evidence", "pair_evidence")
+"""Sources that are what people did; the others are what the NLU and the encoder make of the words."""
+WITHOUT_ONE = ", ".join(f"{source}_without_one: double" for source in BY_PEOPLE)
 CANDIDATE = "goal: bigint, p_nlu: double, " + ", ".join(f"{source}: double" for source in SOURCES)
 
 Pass = Callable[[pa.RecordBatch], dict[str, pa.Array]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -12,7 +13,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
-from selflearn.graph.columns import read_candidates
+from selflearn.graph.candidates import Candidates
+from selflearn.graph.columns import BY_PEOPLE, fields, numbers, read_candidates
 from selflearn.graph.people import n_people
 from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
@@ -61,6 +63,9 @@ def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
 def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
     """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support.
 
+    `posterior_without_one` is what the posterior would be without what any one person did: what changes it to another
+    goal's favour rests on that person.
+
     `names` are the `goal_names`.
     """
     schema = tables.GRAPH_NODES.schema
@@ -71,12 +76,14 @@ def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of
         for batch in batches:
             candidates = read_candidates(batch)
             posterior, rank = candidates.posterior(weights)
+            rest, _ = _without_one(batch, candidates).posterior(weights)
             of_utterance = batch.take(pa.array(candidates.utterance))
             made = {
                 "as_of": pa.repeat(pa.scalar(as_of), len(rank)),
                 "goal_id": pa.array(candidates.goal),
                 "rank": pa.array(rank, pa.int32()),
                 "posterior": pa.array(posterior),
+                "posterior_without_one": pa.array(rest),
                 "p_nlu": pa.array(candidates.p_nlu),
                 "n_users_behind": pa.array(candidates.n_users_behind.astype(np.int64)),
                 **{name: pa.array(column) for name, column in zip(SOURCES, candidates.evidence.T, strict=True)},
@@ -85,6 +92,14 @@ def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of
             yield pa.RecordBatch.from_arrays([made[n] if n in made else of_utterance.column(n) for n in found], found)
 
     return pooled.mapInArrow(run, StructType(by_id)).join(names, "goal_id").select(*columns)
+
+
+def _without_one(batch: pa.RecordBatch, candidates: Candidates) -> Candidates:
+    evidence = candidates.evidence.copy()
+    for source in BY_PEOPLE:
+        (without,) = fields(batch.column("goals"), f"{source}_without_one")
+        evidence[:, SOURCES.index(source)] = numbers(without)
+    return replace(candidates, evidence=evidence)
 
 
 def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
@@ -107,7 +122,10 @@ def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
 
 
 def graph_edges(window: Window, as_of: date) -> DataFrame:
-    """Columns of `tables.GRAPH_EDGES`."""
+    """Columns of `tables.GRAPH_EDGES`.
+
+    `n_votes` are the pairs that count: one for each person, however often they said so, and one for all of a burst.
+    """
     return with_chance_z(window.pairs).select(
         F.lit(as_of).alias("as_of"),
         "locale",
@@ -116,5 +134,6 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
         F.col("n").alias("n_pairs"),
         F.least("p", F.lit(1.0)).alias("p_rephrase"),
         n_people(F.col("users")).alias("n_users"),
+        F.least("n", F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))).alias("n_votes"),
         "chance_z",
     )

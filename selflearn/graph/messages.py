@@ -39,7 +39,8 @@ what is sent."""
 
 _ANSWERS = {"after": "before", "before": "after", "variant": "variant"}
 """The kind of link by which an answer is heard."""
-_NUMBERS = tuple(f"{number}_{link}" for number in ("n", "p") for link in LINKS)
+_OF_LINK = ("n", "p", "rest")
+_NUMBERS = tuple(f"{number}_{link}" for number in _OF_LINK for link in LINKS)
 BELIEF = {"said": "array<struct<goal: bigint, ratio: double>>", "means": "bigint"}
 """Goals that an utterance may mean, how much likelier than by chance it means each, and the likeliest of all."""
 _REPLIES = {
@@ -53,30 +54,41 @@ _REPLIES = {
 def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
     """`from_id, to_id`, both ways, and for each of `LINKS` the number `n_` of such links and their probability `p_`.
 
+    `rest_` is the number without any one person: as if all behind a link had given the same to it.
+
     `edges` has columns of `tables.GRAPH_EDGES`; `variants` has `kind, left_utterance, right_utterance, p_same_goal`.
     Exact variants are left out: they are linked because both were read alike, which each end knows by itself.
     """
     source, target = F.col("source_utterance"), F.col("target_utterance")
+    others = F.col("n_votes") * (1 - 1 / F.greatest("n_users", F.lit(1)))
+    said_again = F.col("n_votes"), F.col("p_rephrase"), others
     ways = [
-        _way(edges, target, source, "after", F.col("n_pairs"), F.col("p_rephrase")),
-        _way(edges, source, target, "before", F.col("n_pairs"), F.col("p_rephrase")),
+        _way(edges, target, source, "after", *said_again),
+        _way(edges, source, target, "before", *said_again),
     ]
     if variants is not None:
         likely = variants.where((F.col("kind") == "semantic") & (F.col("p_same_goal") >= _LEAST_SAME_GOAL))
         left, right = F.col("left_utterance"), F.col("right_utterance")
-        same = F.lit(1.0), F.col("p_same_goal")
+        same = F.lit(1.0), F.col("p_same_goal"), F.lit(1.0)
         ways += [_way(likely, left, right, "variant", *same), _way(likely, right, left, "variant", *same)]
     linked = ways[0]
     for way in ways[1:]:
         linked = linked.unionByName(way)
-    of_link = {link: F.when(F.col("link") == link, F.col("n")) for link in LINKS}
-    p_of_link = {link: F.when(F.col("link") == link, F.col("p")) for link in LINKS}
+
+    def of_link(link: str, number: str) -> Column:
+        return F.when(F.col("link") == link, F.col(number))
+
     return (
         linked.repartition("from_id")
         .groupBy("from_id", "to_id")
         .agg(
-            *(F.coalesce(F.sum(n), F.lit(0.0)).alias(f"n_{link}") for link, n in of_link.items()),
-            *(F.coalesce(F.max(p), F.lit(0.0)).alias(f"p_{link}") for link, p in p_of_link.items()),
+            *(
+                F.coalesce((F.max if number == "p" else F.sum)(of_link(link, number)), F.lit(0.0)).alias(
+                    f"{number}_{link}"
+                )
+                for number in _OF_LINK
+                for link in LINKS
+            ),
         )
     )
 
@@ -101,7 +113,7 @@ def replies(messages: DataFrame, beliefs: DataFrame, settings: Graph, weights: P
         found = with_messages(own, together, messages.n_links, locale, prior, settings.max_candidate_goals)
         sent = batch.column("told").flatten()
         numbers_heard_as = {
-            f"{number}_{_ANSWERS[link]}": sent.field(f"{number}_{link}") for number in ("n", "p") for link in LINKS
+            f"{number}_{_ANSWERS[link]}": sent.field(f"{number}_{link}") for number in _OF_LINK for link in LINKS
         }
         return {
             "to_id": sent.field("from_id"),
@@ -130,12 +142,12 @@ def read_messages(batch: pa.RecordBatch) -> Messages:
     sent = batch.column("told").flatten()
     said = sent.field("said")
     goal, ratio = fields(said, "goal", "ratio")
-    n, p = (np.column_stack([numbers(sent.field(f"{number}_{link}")) for link in LINKS]) for number in ("n", "p"))
-    return Messages(len(batch), rows(batch.column("told")), n, p, rows(said), goal.to_numpy(), numbers(ratio))
+    n, p, rest = (np.column_stack([numbers(sent.field(f"{number}_{link}")) for link in LINKS]) for number in _OF_LINK)
+    return Messages(len(batch), rows(batch.column("told")), n, p, rest, rows(said), goal.to_numpy(), numbers(ratio))
 
 
-def _way(rows: DataFrame, sender: Column, to: Column, link: str, n: Column, p: Column) -> DataFrame:
+def _way(rows: DataFrame, sender: Column, to: Column, link: str, n: Column, p: Column, rest: Column) -> DataFrame:
     certain = F.least(p, F.lit(_MOST_CERTAIN_LINK))
-    return rows.select(
-        sender.alias("from_id"), to.alias("to_id"), F.lit(link).alias("link"), n.alias("n"), certain.alias("p")
-    )
+    numbers_of = {"n": n, "p": certain, "rest": rest}
+    named = (column.alias(name) for name, column in numbers_of.items())
+    return rows.select(sender.alias("from_id"), to.alias("to_id"), F.lit(link).alias("link"), *named)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import (
@@ -21,26 +21,27 @@ from selflearn.graph.candidates import (
     Candidates,
     Messages,
     Prior,
-    Readings,
     heard,
     own_candidates,
     place_of,
     with_messages,
+    without_one,
 )
 from selflearn.graph.columns import (
+    BY_PEOPLE,
     CANDIDATE,
+    WITHOUT_ONE,
     by_batch,
     candidate_lists,
-    fields,
     numbers,
     offsets,
     read_candidates,
     rows,
 )
+from selflearn.graph.context import Strengths, back_off, capped, read_readings
 from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
-from selflearn.graph.weights import PoolWeights
-from selflearn.graph.window import goal_id
+from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.ragged import Ints, places, sum_of
 from selflearn.settings import Graph
 
@@ -56,32 +57,35 @@ BELIEFS = _SAID | {
 POOLED = _SAID | {
     "n_users": "bigint",
     "n_pairs": "double",
-    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, n_users_behind: bigint>>",
+    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, n_users_behind: bigint, {WITHOUT_ONE}>>",
 }
 
 
-def own_beliefs(utterances: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior) -> DataFrame:
+def own_beliefs(
+    words: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior, strengths: Strengths
+) -> DataFrame:
     """What each utterance's own readings and outcomes make of it, before any message; columns of `BELIEFS`.
 
-    `utterances` are those of a `Window`.
+    `words` are those of `by_words`: an utterance backs off to the same words in other contexts. Its outcomes count as
+    no more than one for each of its people, on however many days they said it.
     """
+    most = settings.max_candidate_goals
 
     def beliefs(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        readings, n_turns = batch.column("readings"), batch.column("n")
-        goal, *sums = fields(readings, "goal", "p_sum", "n_outcomes", "outcome_sum")
-        own = own_candidates(
-            Readings(offsets(readings), goal.to_numpy(), *map(numbers, sums)),
-            numbers(n_turns),
-            batch.column("locale").to_pylist(),
-            prior,
-            settings.max_candidate_goals,
-        )
-        return {"n_turns": n_turns, "goals": candidate_lists(own), **belief(own, weights)}
+        row = rows(batch.column("said"))
+        said = batch.column("said").flatten()
+        of_words = {name: batch.column(name).take(pa.array(row)) for name in ("locale", "text")}
+        readings, n_turns = read_readings(said.field("readings")), numbers(said.field("n"))
+        n_users = count_people(rows(said.field("users")), said.field("users").flatten().to_numpy(), len(said))
+        readings = capped(readings, n_users / n_turns)
+        locale = of_words["locale"].to_pylist()
+        lent = back_off(readings, row, n_turns, locale, prior, strengths, most)
+        own = own_candidates(readings, n_turns, locale, prior, most, lent)
+        about = {name: said.field(name) for name in ("utterance_id", "context", "friction", "users")}
+        goals = {"goals": candidate_lists(own), **belief(own, weights)}
+        return {**of_words, **about, "n_turns": said.field("n"), **goals}
 
-    def by_id(reading: Column) -> Column:
-        return reading.withField("goal", goal_id(reading["goal"]))
-
-    return by_batch(utterances.withColumn("readings", F.transform("readings", by_id)), beliefs, BELIEFS)
+    return by_batch(words, beliefs, BELIEFS)
 
 
 def pool_evidence(
@@ -100,7 +104,13 @@ def pool_evidence(
         found = with_messages(own, heard(messages), messages.n_links, locale, prior, settings.max_candidate_goals)
         n_users = count_people(rows(users), users.flatten().to_numpy(), len(batch))
         n_behind = _n_users_behind(found, messages, batch.column("told").flatten(), users)
-        goals = candidate_lists(found, before_evidence=found.before_evidence, n_users_behind=n_behind)
+        rest = dict(zip(SOURCES, without_one(found, messages, n_users).evidence.T, strict=True))
+        goals = candidate_lists(
+            found,
+            before_evidence=found.before_evidence,
+            n_users_behind=n_behind,
+            **{f"{source}_without_one": rest[source] for source in BY_PEOPLE},
+        )
         pairs = messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
         n_pairs = sum_of(pairs, offsets(batch.column("told")))
         return {"goals": goals, "n_users": pa.array(n_users), "n_pairs": pa.array(n_pairs)}

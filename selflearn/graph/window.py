@@ -14,6 +14,9 @@ from selflearn.graph.people import merged
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph
 
+_WEEK = 7
+_P_BURST = 0.001
+
 
 @dataclass(frozen=True)
 class Window:
@@ -23,7 +26,8 @@ class Window:
         utterances: `utterance_id, locale, context, text, n, friction, users` (a mergeable sketch) and `readings`, a
             list of `goal, p_sum, n_outcomes, outcome_sum` for each day and goal that the NLU considered; `outcome_sum`
             adds up the log-odds with which turns read as that goal failed.
-        pairs: `locale, source_utterance, target_utterance, n, p, users`; p is the mean probability of a rephrase.
+        pairs: `locale, source_utterance, target_utterance, n, p, users, is_burst`; p is the mean probability of a
+            rephrase.
         readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
@@ -40,21 +44,21 @@ def window_days(as_of: date, settings: Graph) -> list[date]:
 def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     """Add up the rows of `tables.EVIDENCE` that lie in the window that ends with `as_of`."""
     days = window_days(as_of, settings)
-    age = F.date_diff(F.lit(as_of), F.col("turn_date"))
-    weight = F.pow(F.lit(0.5), age / F.lit(settings.half_life_days))
-    weighted = evidence.where(F.col("turn_date").between(days[0], days[-1])).select(
+    in_window = evidence.where(F.col("turn_date").between(days[0], days[-1]))
+    rows = weighted(in_window, as_of, settings).select(
         "kind",
+        F.col("n").alias("n_seen"),
         "locale",
         F.col("source_utterance").alias("utterance_id"),
         "target",
         "context",
         "text",
         "users",
-        *((F.col(column) * weight).alias(column) for column in _SUMS),
+        *((F.col(column) * F.col("weight")).alias(column) for column in _SUMS),
     )
     reading = F.struct(F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
     utterances = (
-        weighted.where("kind <> 'pair'")
+        rows.where("kind <> 'pair'")
         .groupBy("utterance_id", "locale")
         .agg(
             F.min("context").alias("context"),
@@ -66,16 +70,52 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         )
     )
     pairs = (
-        weighted.where("kind = 'pair'")
+        rows.where("kind = 'pair'")
         .groupBy(F.col("utterance_id").alias("source_utterance"), F.col("target").alias("target_utterance"), "locale")
         .agg(
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),
             merged(F.col("users")).alias("users"),
+            is_burst(F.sum("n_seen"), F.max("n_seen")).alias("is_burst"),
         )
+        .join(F.broadcast(_has_week(in_window)), "locale")
+        .withColumn("is_burst", F.col("is_burst") & F.col("has_week"))
+        .drop("has_week")
     )
-    readings = weighted.where("kind = 'reading'").select("locale", F.col("target").alias("goal"), "p_sum")
+    readings = rows.where("kind = 'reading'").select("locale", F.col("target").alias("goal"), "p_sum")
     return Window(utterances, pairs, readings)
+
+
+def weighted(evidence: DataFrame, as_of: date, settings: Graph) -> DataFrame:
+    """Rows of `tables.EVIDENCE` up to a day with their `weight`, which halves with every half-life.
+
+    An utterance, its readings and what was said after it are of the domain of its likeliest reading of any day.
+    """
+    half_life = F.lit(settings.half_life_days)
+    if settings.domain_half_life_days:
+        reading = F.when(F.col("kind") == "reading", F.struct("p_sum", "target"))
+        likeliest = F.max(reading).over(RowWindow.partitionBy("source_utterance"))
+        intent = F.get_json_object(likeliest["target"], "$.intent")
+        for prefix, days in sorted(settings.domain_half_life_days.items(), key=lambda item: len(item[0])):
+            half_life = F.when(intent.startswith(prefix), F.lit(days)).otherwise(half_life)
+    age = F.date_diff(F.lit(as_of), F.col("turn_date"))
+    return evidence.withColumn("weight", F.pow(F.lit(0.5), age / half_life))
+
+
+def is_burst(n: Column, busiest: Column) -> Column:
+    """Whether one day holds more of n events than chance would give any day of a week.
+
+    By Chernoff's bound on the binomial tail, for all days together.
+    """
+    share, fair = busiest / n, F.lit(1 / _WEEK)
+    rest = F.when(share < 1, (1 - share) * F.log((1 - share) / (1 - fair))).otherwise(0.0)
+    divergence = F.when(share > fair, share * F.log(share / fair) + rest).otherwise(0.0)
+    return F.lit(float(_WEEK)) * F.exp(-n * divergence) < _P_BURST
+
+
+def _has_week(evidence: DataFrame) -> DataFrame:
+    """Whether a locale has evidence of a week's days: of fewer, a burst could not be told."""
+    return evidence.groupBy("locale").agg((F.count_distinct("turn_date") >= _WEEK).alias("has_week"))
 
 
 def goal_id(goal: Column) -> Column:

@@ -18,6 +18,9 @@ VOTERS = ("nlu", "outcome", "pair", "variant")
 _Z_95 = 1.645
 _SURE_READING = 0.5
 _UTTERANCE = ("utterance_id", "locale", "as_of", "context", "text", "n_turns", "n_pairs", "friction", "n_users")
+_OF_GOAL = ("p_nlu", "n_users_behind", "posterior_without_one")
+_STABLE = 0.5
+"""Least posterior that a label's goal must keep without any one person's turns: below it the label is that person's."""
 
 
 def weak_labels(chosen: DataFrame, tags: TagModel | None = None) -> DataFrame:
@@ -30,8 +33,9 @@ def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration |
     """The most probable goal of each utterance, where it may be trusted, and the `goals` of its intent.
 
     A label is emitted where its calibrated posterior reaches the threshold of its intent, its posterior is `margin`
-    above that of the next goal, and at least `min_users` people stand behind it. Where the goal falls short of that and
-    its intent, over all its goals, does not, the label is of the intent alone: not `is_goal`.
+    above that of the next goal, at least `min_users` people stand behind it, and it would stand without any one of
+    them. Where the goal falls short of the first two and its intent, over all its goals, does not, the label is of the
+    intent alone: not `is_goal`.
     It is new where the deployed NLU read something else, or was less than even sure; else it confirms.
     `p_correct` is the probability of what the label says, `p_correct_lb` its one-sided 95 % Wilson bound at that many
     independent people. `votes` are by how much each signal's log evidence for the goal exceeds that for any other.
@@ -47,6 +51,7 @@ def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration |
     is_intent = (p_intent >= threshold) & (F.col("intent_posterior") - F.col("next_intent") >= settings.margin)
     return (
         known.where((F.col("goal") != tables.OTHER_GOAL) & (people >= settings.min_users))
+        .where(F.col("posterior_without_one") >= _STABLE)
         .withColumns({"is_goal": is_goal, "is_emitted": is_goal | is_intent})
         .where("is_emitted")
         .withColumns({"p_goal": p_goal, "p_intent": p_intent})
@@ -88,10 +93,10 @@ def _utterances(nodes: DataFrame) -> DataFrame:
     """One row per utterance: its candidate goals in a list, the most probable first, and that one's own columns."""
     evidence = [f"{voter}_evidence" for voter in VOTERS]
     intent = F.get_json_object("goal", "$.intent").alias("intent")
-    candidate = F.struct("rank", "goal", intent, "posterior", "p_nlu", "n_users_behind", *evidence)
+    candidate = F.struct("rank", "goal", intent, "posterior", *_OF_GOAL, *evidence)
     listed = nodes.groupBy(*_UTTERANCE).agg(F.array_sort(F.collect_list(candidate)).alias("goals"))
     top = F.element_at("goals", 1)
-    names = ("goal", "posterior", "p_nlu", "n_users_behind", *evidence)
+    names = ("goal", "posterior", *_OF_GOAL, *evidence)
     return listed.select("*", *(top[name].alias(name) for name in names), top["intent"].alias("top_intent"))
 
 

@@ -13,7 +13,9 @@ from selflearn.graph import (
     PoolWeights,
     ambiguous_utterances,
     anchor_candidates,
+    by_words,
     first_messages,
+    fit_strengths,
     fit_to_outcomes,
     fit_weights,
     goal_masses,
@@ -51,7 +53,10 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     with landing(lake, context.label.run_id) as land:
         masses = land(goal_masses(window))
         prior = goal_prior(masses)
-        beliefs = land(own_beliefs(window.utterances, settings, weights, prior))
+        words = land(by_words(window.utterances))
+        strengths = fit_strengths(words, prior)
+        context.metrics.update({f"context_strength_{locale}": found for locale, found in strengths.items()})
+        beliefs = land(own_beliefs(words, settings, weights, prior, strengths))
         messages = first_messages(links(edges, _variants(context, as_of)), beliefs)
         pooled = land(pool_evidence(beliefs, messages, settings, weights, prior))
         weights = _fitted_weights(context, pooled)

@@ -8,11 +8,11 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from selflearn.graph import significant, window_days
+from selflearn.graph import significant, weighted, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
-from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions, weighted
+from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions
 
 
 def run_rewrite(context: StageContext, days: Sequence[date]) -> Sequence[date]:

@@ -2,6 +2,6 @@
 
 from selflearn.rewrites.candidates import candidates
 from selflearn.rewrites.selection import judged, select_rewrites
-from selflearn.rewrites.transitions import chances, exits, transitions, weighted
+from selflearn.rewrites.transitions import chances, exits, transitions
 
-__all__ = ["candidates", "chances", "exits", "judged", "select_rewrites", "transitions", "weighted"]
+__all__ = ["candidates", "chances", "exits", "judged", "select_rewrites", "transitions"]

@@ -36,7 +36,7 @@ def candidates(
     what the deployed NLU makes of the first is protected.
 
     Args:
-        evidence: of the window, `weighted`.
+        evidence: of the window, `graph.weighted`.
         nodes, edges: columns of `tables.GRAPH_NODES` and `tables.GRAPH_EDGES`.
         left: columns of `exits`.
         chained: columns of `CHANCES`.

@@ -5,8 +5,6 @@ Utterances and goals go by 64-bit hashes: of 100 million, two share one with a c
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +17,6 @@ from selflearn.lakehouse.landing import Land
 from selflearn.ragged import Floats, Ints, max_of
 from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, TOLERANCE, Chain, absorb
 from selflearn.rewrites.components import components, spark_components, spark_verify, verify
-from selflearn.settings import Graph
 
 CHANCES = (
     "utterance bigint, component bigint, goal bigint, p_success double, p_abandoned double, n_states bigint, "
@@ -36,17 +33,11 @@ def key(name: Column) -> Column:
     return F.xxhash64(name)
 
 
-def weighted(evidence: DataFrame, as_of: date, settings: Graph) -> DataFrame:
-    """Rows of `tables.EVIDENCE` up to a day with their `weight`, which halves with every half-life."""
-    age = F.date_diff(F.lit(as_of), F.col("turn_date"))
-    return evidence.withColumn("weight", F.pow(F.lit(0.5), age / F.lit(settings.half_life_days)))
-
-
 def exits(evidence: DataFrame) -> DataFrame:
     """How an utterance was left: `utterance_id, goal, mass`.
 
     The mass of a goal is that of the turns that were acted on as that goal and worked, the mass of none (null) that of
-    the turns that were given up. `evidence` has rows of `weighted`.
+    the turns that were given up. `evidence` has rows of `graph.weighted`.
     """
     is_reading = F.col("kind") == "reading"
     worked = F.greatest(F.lit(0.0), F.col("n_outcomes") - F.col("friction_sum"))

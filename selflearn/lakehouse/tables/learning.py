@@ -64,6 +64,7 @@ GRAPH_NODES = Table(
         required("goal", STRING),
         required("rank", INTEGER),
         required("posterior", DOUBLE),
+        required("posterior_without_one", DOUBLE),
         required("nlu_evidence", DOUBLE),
         required("outcome_evidence", DOUBLE),
         required("pair_evidence", DOUBLE),
@@ -78,7 +79,7 @@ GRAPH_NODES = Table(
     ),
     key=("as_of", "utterance_id", "goal"),
     partition=("as_of",),
-    checks=probability("posterior", "p_nlu"),
+    checks=probability("posterior", "posterior_without_one", "p_nlu"),
 )
 
 GRAPH_EDGES = Table(
@@ -91,6 +92,7 @@ GRAPH_EDGES = Table(
         required("n_pairs", DOUBLE),
         required("p_rephrase", DOUBLE),
         required("n_users", LONG),
+        required("n_votes", DOUBLE),
         required("chance_z", DOUBLE),
     ),
     key=("as_of", "source_utterance", "target_utterance"),

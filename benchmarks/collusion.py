@@ -1,0 +1,196 @@
+"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1]`.
+
+A simulated month is mined as it is, and again with colluders added: gangs of accounts of their own, as many as a share
+of the log's users. Day by day each of them says a wording that works for others, cuts the answer off, and says another
+wording, of another goal, that works: as if the first had meant the second. Half of the gangs push one false label all
+month, the others a new one each day, which all of the gang push on it. A label *succeeds* where the wording gets a
+weak label with the pushed goal that it does not get without colluders. The yield is of utterances whose weak label is
+what people mostly meant by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from deltalake import DeltaTable
+
+from common import print_figures, write_scores
+from selflearn.lakehouse.store import Lakehouse
+from selflearn.pipeline import STAGES, day_range, run_pipeline
+from selflearn.session import build_session, effective_configuration
+from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
+from selflearn.simulate import read_truth, simulate
+from selflearn.turns import frame_goal, normalise_text, utterance_id
+
+_START = date(2026, 1, 5)
+_DAYS = 30
+_SEED = 31
+_GANG = 5
+_SECONDS_BETWEEN = 6
+_STAGES = ("ingest", "detect", "embed", "variants", "evidence", "graph", "label")
+
+Turn = dict[str, Any]
+
+
+class Push(NamedTuple):
+    """A false label: a wording, said before a lure of another goal, on some days."""
+
+    wording: Turn
+    lure: Turn
+    days: tuple[int, ...]
+
+
+def main() -> None:
+    """Run the benchmark and write `scores.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
+    parser.add_argument("--turns", type=int, default=60_000, help="turns of the simulated month")
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.01, 0.05, 0.1], help="of users that collude")
+    given = parser.parse_args()
+    os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
+    started = time.perf_counter()
+    work = given.out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    made = simulate(work / "sample", n_turns=given.turns, days=_DAYS, start=_START, seed=_SEED)
+    working = working_turns(work / "sample")
+    meant = mostly_meant(work / "sample")
+    honest = mined_labels(work / "honest", work / "sample" / "logs", work / "sample" / "launch.jsonl")
+    figures: dict[str, Any] = {"seed": _SEED, "turns": given.turns, "users": made.n_users, "gang": _GANG}
+    figures["honest_yield"] = benign = n_right(honest, meant)
+    for share in given.shares:
+        gangs = pushes(working, max(2, round(share * made.n_users / _GANG)), Random(f"{_SEED} {share}"))
+        logs = work / f"logs-{share}"
+        write_with_colluders(work / "sample" / "logs", logs, gangs)
+        found = mined_labels(work / f"share-{share}", logs, work / "sample" / "launch.jsonl")
+        kept = n_right(found, meant) / max(1, benign)
+        figures[f"share_{share}"] = {**successes(gangs, found, honest), "yield_kept": kept}
+        print_figures(f"{share:.0%} of users collude", figures[f"share_{share}"])
+    figures["seconds"] = time.perf_counter() - started
+    write_scores(given.out, figures, effective_configuration(build_session("selflearn benchmark collusion")))
+    print_figures("Colluding users", figures)
+
+
+def working_turns(sample: Path) -> dict[str, list[Turn]]:
+    """Turns outside of any dialogue that did what was meant, by locale: what people say often is there often."""
+    worked = {row.turn_id for row in read_truth(sample / "truth") if not row.is_failure}
+    found = defaultdict(list)
+    for turn in read_log(sample / "logs"):
+        if turn["turn_id"] in worked and not turn["context"] and turn["intent"]:
+            found[turn["locale"]].append(turn)
+    return found
+
+
+def mostly_meant(sample: Path) -> dict[str, str]:
+    """What people meant by each utterance, most of them."""
+    goals = {row.turn_id: frame_goal(row.goal.intent, list(row.goal.slots)) for row in read_truth(sample / "truth")}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for turn in read_log(sample / "logs"):
+        counts[utterance_of(turn)][goals[turn["turn_id"]]] += 1
+    return {utterance: max(found, key=lambda goal: (found[goal], goal)) for utterance, found in counts.items()}
+
+
+def pushes(working: dict[str, list[Turn]], n_gangs: int, rng: Random) -> list[list[Push]]:
+    """What each gang pushes; the first, third, ... one label all month, the others one a day."""
+    gangs = []
+    for gang in range(n_gangs):
+        turns = working[rng.choice(sorted(working))]
+        days = [tuple(range(_DAYS))] if gang % 2 == 0 else [(day,) for day in range(_DAYS)]
+        pushed = []
+        for of in days:
+            wording = rng.choice(turns)
+            lure = rng.choice([turn for turn in turns if turn["intent"] != wording["intent"]])
+            pushed.append(Push(wording, lure, of))
+        gangs.append(pushed)
+    return gangs
+
+
+def write_with_colluders(logs: Path, out: Path, gangs: Sequence[Sequence[Push]]) -> None:
+    """Copy a log's days with the turns of all gangs added."""
+    out.mkdir(parents=True)
+    for day in range(_DAYS):
+        name = f"{_START + timedelta(day)}.jsonl"
+        shutil.copy(logs / name, out / name)
+        with (out / name).open("a", encoding="utf-8") as file:
+            for gang, pushed in enumerate(gangs):
+                for push in pushed:
+                    if day in push.days:
+                        file.writelines(json.dumps(turn, ensure_ascii=False) + "\n" for turn in told(push, gang, day))
+
+
+def told(push: Push, gang: int, day: int) -> Iterator[Turn]:
+    """The turns of one day of all who push a label."""
+    for member in range(_GANG):
+        session = f"collusion-{gang}-{member}-{day}"
+        minute, second = divmod(gang * _GANG + member, 60)
+        for place, turn in enumerate((push.wording, push.lure)):
+            yield turn | {
+                "turn_id": f"{session}-{place}",
+                "session_id": session,
+                "user_id": f"colluder-{gang}-{member}",
+                "ts": f"{_START + timedelta(day)}T12:{minute % 60:02}:{second // 2 + place * _SECONDS_BETWEEN:02}.000Z",
+                "barge_in": place == 1,
+                "completed": turn["completed"] if place else None,
+                "feedback": None,
+            }
+
+
+def mined_labels(work: Path, logs: Path, launch: Path) -> dict[str, str]:
+    """The goal of every weak label that the month gives, by utterance."""
+    settings = Settings(
+        lake=str(work / "lake"), source=Source(path=str(logs / "{date}.jsonl")), launch=Source(path=str(launch))
+    )
+    days = day_range(_START, _START + timedelta(days=_DAYS - 1))
+    lake = Lakehouse(build_session("selflearn benchmark collusion"), settings.lake)
+    for _ in run_pipeline(lake, settings, days, [STAGES[name] for name in _STAGES]):
+        pass
+    rows = DeltaTable(f"{settings.lake}/weak_labels").to_pandas(columns=["utterance_id", "goal"])
+    shutil.rmtree(work)
+    return dict(rows.itertuples(index=False))
+
+
+def successes(gangs: Sequence[Sequence[Push]], found: dict[str, str], honest: dict[str, str]) -> dict[str, Any]:
+    """Labels pushed, and the share that succeeds, of those pushed all month, for a day, and all."""
+    results: dict[str, list[bool]] = {"lasting": [], "daily": []}
+    for pushed in gangs:
+        for push in pushed:
+            utterance, goal = utterance_of(push.wording), frame_goal(push.lure["intent"], _slots(push.lure))
+            is_planted = found.get(utterance) == goal != honest.get(utterance)
+            results["lasting" if len(push.days) > 1 else "daily"].append(is_planted)
+    results["all"] = results["lasting"] + results["daily"]
+    figures: dict[str, Any] = {f"pushed_{name}": len(of) for name, of in results.items()}
+    return figures | {f"success_{name}": sum(of) / max(1, len(of)) for name, of in results.items()}
+
+
+def n_right(labels: dict[str, str], meant: dict[str, str]) -> int:
+    """Utterances whose label is what people mostly meant."""
+    return sum(meant.get(utterance) == goal for utterance, goal in labels.items())
+
+
+def read_log(logs: Path) -> Iterator[Turn]:
+    """Turns of a log, day by day."""
+    for file in sorted(logs.glob("*.jsonl")):
+        with file.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
+def utterance_of(turn: Turn) -> str:
+    """The utterance that a turn is, as mining names it."""
+    return utterance_id(turn["locale"], turn["context"], normalise_text(turn["text"]))
+
+
+def _slots(turn: Turn) -> list[tuple[str, str]]:
+    return [(slot["name"], slot["value"]) for slot in turn["slots"]]
+
+
+if __name__ == "__main__":
+    main()
