@@ -145,6 +145,7 @@ def contest(
             "examples": len(learnt.examples or launch),
             "rewrites": len(learnt.rewrites),
             "seconds_learning": learned - talked,
+            **{f"seconds_{stage}": seconds for stage, seconds in learnt.seconds.items()},
             "seconds": time.perf_counter() - began,
         }
         if cycle >= n_done:

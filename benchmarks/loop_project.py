@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,8 +23,10 @@ from selflearn.pipeline import LEARNING, MINING, run_pipeline
 from selflearn.settings import Settings, parse_settings
 from selflearn.simulate.deployment import Rewrite, Told
 from selflearn.turns import normalise_text
+from selflearn.turns.mapping import TURN
 
-_ALL = tuple(stage.name for stage in (*MINING, *LEARNING))
+_LOG_SCHEMA = ", ".join(f"{one.name} {one.dataType.simpleString()}" for one in TURN.json_columns)
+"""Where an expression is given the columns would be inferred, and the type of what is always empty cannot be."""
 
 
 @dataclass(frozen=True)
@@ -56,37 +58,37 @@ class Project:
         self._logs = work / "logs"
         self._logs.mkdir(parents=True)
         (work / "launch.jsonl").write_text(_lines(launch), encoding="utf-8")
-        self._settings = _settings(work, part)
+        self._settings = settings_without(part, work)
         self._lake = Lakehouse(spark, self._settings.lake)
         self._stages = [stage for stage in (*MINING, *LEARNING) if stage.name not in part.skipped]
         self._part = part
-        self.seconds: dict[str, float] = {}
-        self.metrics: dict[str, float] = {}
 
     def learn(self, day: date, rows: Sequence[Row], told: Sequence[Told]) -> Learnt:
         """Mine the day, learn as of it; the NLU is trained on the release."""
         (self._logs / f"{day}.jsonl").write_text(_lines(rows), encoding="utf-8")
+        # No session goes on past midnight: with a file of the next day there, this one is not made again with it.
+        (self._logs / f"{day + timedelta(days=1)}.jsonl").touch()
+        seconds = {}
         with nullcontext() if self._part.is_fitted else _unfitted():
             for manifest, _ in run_pipeline(self._lake, self._settings, [day], self._stages):
-                self.seconds[manifest.stage] = manifest.seconds
-                self.metrics |= manifest.metrics
-        lake = Path(self._settings.lake)
-        labels = DeltaTable(lake / "weak_labels").to_pandas(
-            filters=[("as_of", "=", day.isoformat())], columns=["text", "goal", "p_correct"]
-        )
-        rewrites = DeltaTable(lake / "rewrites").to_pandas(filters=[("as_of", "=", day.isoformat())])
+                seconds[manifest.stage] = manifest.seconds
+        lake, as_of = Path(self._settings.lake), [("as_of", "=", day)]
+        labels = DeltaTable(lake / "weak_labels").to_pandas(filters=as_of, columns=["text", "goal", "p_correct"])
+        rewrites = DeltaTable(lake / "rewrites").to_pandas(filters=as_of)
         served = rewrites[rewrites["state"] != "retired"]
         return Learnt(
             [Label(*row) for row in labels.itertuples(index=False)],
             examples_of(load_training_set(lake).to_dict("records")),
             {normalise_text(row.text): Rewrite(row.rewrite_id, row.target_text) for row in served.itertuples()},
+            seconds,
         )
 
 
-def _settings(work: Path, part: Part) -> Settings:
+def settings_without(part: Part, work: Path) -> Settings:
+    """Settings of a lake, logs and launch set in a folder; of days that may well differ in volume."""
     whole: dict[str, Any] = {
         "lake": str(work / "lake"),
-        "source": {"path": str(work / "logs" / "{date}.jsonl")},
+        "source": {"path": str(work / "logs" / "{date}.jsonl"), "raw_schema": _LOG_SCHEMA},
         "launch": {"path": str(work / "launch.jsonl")},
         "turns": {"max_volume_factor": None},
     }

@@ -52,12 +52,13 @@ class Label:
 class Learnt:
     """What a system learnt up to a day; `examples` is what the NLU is trained on next, None where it stays.
 
-    `rewrites` are by normalised text.
+    `rewrites` are by normalised text, `seconds` by stage where there are stages.
     """
 
     labels: Sequence[Label] = ()
     examples: Sequence[Example] | None = None
     rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class System(Protocol):

@@ -15,6 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import loop
+from loop_project import PARTS, WHOLE, settings_without
 from loop_scores import Meant, Unseen, nlu_scores, summary, traffic_scores
 from loop_systems import Label, Marupa, Miner, Oracle, PairCounts, SelfTraining, SuccessChain, example_of
 from loop_wordings import pool_of
@@ -234,6 +235,13 @@ def test_the_project_learns_through_the_whole_pipeline(
     assert record["labels"] > 10
     assert record["precision"] > 0.8
     assert record["examples"] > len(division.launch)
+
+
+@pytest.mark.parametrize("name", loop.ABLATED)
+def test_each_part_can_be_left_out(name: str, tmp_path: Path) -> None:
+    whole, less = settings_without(WHOLE, tmp_path), settings_without(PARTS[name], tmp_path)
+    is_changed = whole.fingerprint() != less.fingerprint()
+    assert is_changed or PARTS[name].skipped or not PARTS[name].is_fitted
 
 
 def test_launched_sentences_are_read_by_a_real_nlu(division: Division) -> None:

@@ -134,7 +134,7 @@ def sample_wordings(locale: str) -> list[Wording]:
             for filling in chosen:
                 slots = dict(zip(carrier.slot_names, filling, strict=True))
                 text = Utterance.of(carrier, slots).text
-                goal = Frame(intent, tuple(sorted(slots.items())))
+                goal = Frame(intent, _slots(slots))
                 found.setdefault(text.casefold(), Wording.of(text, goal, locale))
     return list(found.values())
 
