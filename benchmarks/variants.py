@@ -83,6 +83,7 @@ def main() -> None:
     for name in ("hwu64", "slurp_text"):
         figures[name] = probability_figures(sentences(given.data, name), encoder)
         print_figures(f"{name}: pairs of sentences, goals held out", figures[name])
+    figures["sure_of_both"] = sure_figures([figures["hwu64"], figures["slurp_text"]])
     figures["slurp_asr"] = recording_figures(given.data, load_encoder(given.encoder))
     print_figures("slurp_asr: misunderstood recordings", figures["slurp_asr"])
     configuration = {"selflearn": __version__, "encoder": encoder.encoder_id if encoder else "trained"}
@@ -150,6 +151,13 @@ def probability_figures(said: Said, encoder: Encoder | None) -> dict[str, Any]:
         "precision_sure": float(is_same[sure].mean()) if sure.any() else float("nan"),
         "share_of_same_goal_sure": float((sure & is_same).sum() / is_same.sum()),
     }
+
+
+def sure_figures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Pairs above .9 of several sets together, and how many of them are right."""
+    n = sum(figures["n_sure"] for figures in found)
+    n_right = sum(figures["n_sure"] * figures["precision_sure"] for figures in found if figures["n_sure"])
+    return {"n_sure": n, "precision_sure": n_right / n if n else float("nan")}
 
 
 def trained(said: Said, chosen: npt.NDArray[np.bool_]) -> Encoder:
