@@ -2,7 +2,8 @@
 
 A simulated month is mined as it is, and again with colluders added: gangs of accounts of their own, as many as a share
 of the log's users. Day by day each of them says a wording that works for others, cuts the answer off, and says another
-wording, of another goal, that works: as if the first had meant the second. Half of the gangs push one false label all
+wording, of another goal, that works: as if the first had meant the second. Of many such wordings they take the one that
+looks most like the first, so that it passes for a rephrase. Half of the gangs push one false label all
 month, the others a new one each day, which all of the gang push on it. A label *succeeds* where the wording gets a
 weak label with the pushed goal that it does not get without colluders. The yield is of utterances whose weak label is
 what people mostly meant by them.
@@ -23,6 +24,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
+from rapidfuzz import fuzz
 
 from common import print_figures, write_scores
 from selflearn.lakehouse.store import Lakehouse
@@ -37,6 +39,7 @@ _DAYS = 30
 _SEED = 31
 _GANG = 5
 _SECONDS_BETWEEN = 6
+_LURES = 300
 _STAGES = ("ingest", "detect", "embed", "variants", "evidence", "graph", "label")
 
 Turn = dict[str, Any]
@@ -108,10 +111,16 @@ def pushes(working: dict[str, list[Turn]], n_gangs: int, rng: Random) -> list[li
         pushed = []
         for of in days:
             wording = rng.choice(turns)
-            lure = rng.choice([turn for turn in turns if turn["intent"] != wording["intent"]])
+            lure = likest(wording, rng.sample(turns, min(_LURES, len(turns))))
             pushed.append(Push(wording, lure, of))
         gangs.append(pushed)
     return gangs
+
+
+def likest(wording: Turn, turns: Sequence[Turn]) -> Turn:
+    """The turn of another goal whose words look most like a wording's."""
+    others = [turn for turn in turns if _goal(turn) != _goal(wording)]
+    return max(others, key=lambda turn: (fuzz.ratio(turn["text"], wording["text"]), turn["turn_id"]))
 
 
 def write_with_colluders(logs: Path, out: Path, gangs: Sequence[Sequence[Push]]) -> None:
@@ -163,7 +172,7 @@ def successes(gangs: Sequence[Sequence[Push]], found: dict[str, str], honest: di
     results: dict[str, list[bool]] = {"lasting": [], "daily": []}
     for pushed in gangs:
         for push in pushed:
-            utterance, goal = utterance_of(push.wording), frame_goal(push.lure["intent"], _slots(push.lure))
+            utterance, goal = utterance_of(push.wording), _goal(push.lure)
             is_planted = found.get(utterance) == goal != honest.get(utterance)
             results["lasting" if len(push.days) > 1 else "daily"].append(is_planted)
     results["all"] = results["lasting"] + results["daily"]
@@ -188,8 +197,8 @@ def utterance_of(turn: Turn) -> str:
     return utterance_id(turn["locale"], turn["context"], normalise_text(turn["text"]))
 
 
-def _slots(turn: Turn) -> list[tuple[str, str]]:
-    return [(slot["name"], slot["value"]) for slot in turn["slots"]]
+def _goal(turn: Turn) -> str:
+    return frame_goal(turn["intent"], [(slot["name"], slot["value"]) for slot in turn["slots"]])
 
 
 if __name__ == "__main__":

@@ -142,6 +142,11 @@ class Graph(_Section):
         description="turns of one user and day that count as evidence; how many more there were is in the metrics",
     )
 
+    def half_life_of(self, intent: str) -> float:
+        """Half-life of evidence about utterances of that intent, in days."""
+        fitting = [beginning for beginning in self.domain_half_life_days if intent.startswith(beginning)]
+        return self.domain_half_life_days[max(fitting, key=len)] if fitting else self.half_life_days
+
 
 class Rewrites(_Section):
     """Which wordings are served as others that work."""

@@ -114,6 +114,8 @@ def test_the_chain_covers_every_linked_utterance_and_explains_one(mined: Lakehou
     assert found.chain["n_states"] == len(largest)
     assert 0 < found.chain["p_success"] + found.chain["p_abandoned"] <= 1 + 1e-9
     assert repr(chosen["text"]) in str(utterance_table(found).title)
+    communities = {found.component.nodes[of]["community"] for of in found.component}
+    assert communities == set(range(1, len(communities) + 1))
     write_graphml(found, tmp_path / "component.graphml")
     again = nx.read_graphml(tmp_path / "component.graphml")
     assert set(again) == largest

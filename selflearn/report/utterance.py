@@ -35,8 +35,9 @@ class UtteranceExplanation:
     """One utterance in its component.
 
     Attributes:
-        component: every utterance of it with `_SAID` columns, and links with `mass, p_rephrase, n_users`.
-        n_communities: groups of utterances more linked among each other than with the rest (Louvain).
+        component: every utterance of it with `_SAID` columns and its `community`, links with
+            `mass, p_rephrase, n_users`. Communities are more linked within than with the rest (Louvain; the largest
+            is 1).
         chain: goal (or None), `p_success` and `p_abandoned` of people who begin with it.
         rewrites: its rows of `tables.REWRITES`.
     """
@@ -44,7 +45,6 @@ class UtteranceExplanation:
     utterance_id: str
     as_of: date
     component: nx.DiGraph[str]
-    n_communities: int
     chain: Mapping[str, Any]
     rewrites: Sequence[Row]
 
@@ -77,8 +77,7 @@ def explain_utterance(lake: str, text: str, settings: Graph, as_of: date | None 
         graph = _graph(lake, utterance, is_best, links.filter(pa.array(is_own)).to_pylist())
         chain = _chain(lake, graph, window_days(day, settings), settings).get(utterance, {})
         rewrites = read_rows(lake, "rewrites", is_day & (pc.field("utterance_id") == utterance)).to_pylist()
-        n_communities = len(nx.community.louvain_communities(graph.to_undirected(), weight="mass", seed=1))
-        explained.append(UtteranceExplanation(utterance, day, graph, n_communities, chain, rewrites))
+        explained.append(UtteranceExplanation(utterance, day, graph, chain, rewrites))
     return explained
 
 
@@ -87,13 +86,14 @@ def utterance_table(explanation: UtteranceExplanation) -> Table:
     graph = explanation.component
     own = graph.nodes[explanation.utterance_id]
     table = Table(title=_title(explanation, own), title_justify="left", box=None)
-    for name in ("went on to", "goal", "times", "p rephrase", "people", "fails"):
+    for name in ("went on to", "goal", "times", "p rephrase", "people", "fails", "community"):
         table.add_column(name, justify="left" if name in ("went on to", "goal") else "right", overflow="fold")
     out = sorted(graph.out_edges(explanation.utterance_id, data=True), key=lambda edge: (-edge[2]["mass"], edge[1]))
     for _, to, link in out[:_SHOWN]:
         other = graph.nodes[to]
         numbers = (f"{link['mass']:.1f}", f"{link['p_rephrase']:.2f}", str(link["n_users"]))
-        table.add_row(other.get("text", to), short_goal(other.get("goal")), *numbers, _percent(other.get("friction")))
+        about = (_percent(other.get("friction")), str(other["community"]))
+        table.add_row(other.get("text", to), short_goal(other.get("goal")), *numbers, *about)
     return table
 
 
@@ -109,7 +109,7 @@ def _title(explanation: UtteranceExplanation, own: Mapping[str, Any]) -> str:
         f"{own['text']!r} ({where}) as of {explanation.as_of}: {short_goal(own['goal'])} with {own['posterior']:.2f}, "
         f"fails {_percent(own['friction'])} of {own['n_turns']:.1f} times",
         f"component: {len(graph):,} wordings, {graph.number_of_edges():,} links, "
-        f"{explanation.n_communities:,} communities",
+        f"{max(graph.nodes[of]['community'] for of in graph):,} communities; this one is in {own['community']}",
     ]
     if chain:
         ends = f"{short_goal(chain['goal'])} {_percent(chain['p_success'])}, " if chain["goal"] else ""
@@ -133,6 +133,9 @@ def _graph(lake: str, utterance: str, is_best: pc.Expression, links: Sequence[Ro
     is_member = pc.field("utterance_id").isin(list(graph))
     for row in read_rows(lake, "graph_nodes", is_best & is_member, ["utterance_id", *_SAID]).to_pylist():
         graph.nodes[row.pop("utterance_id")].update(row)
+    found = nx.community.louvain_communities(graph.to_undirected(), weight="mass", seed=1)
+    for number, members in enumerate(sorted(found, key=lambda of: (-len(of), min(of))), start=1):
+        nx.set_node_attributes(graph, dict.fromkeys(members, number), "community")
     return graph
 
 
@@ -148,11 +151,14 @@ def _chain(lake: str, graph: nx.DiGraph[str], days: Sequence[date], settings: Gr
     is_said = pc.field("kind").isin(["reading", "utterance"]) & pc.field("source_utterance").isin(names)
     is_in_window = pc.field("turn_date").isin(list(days))
     goals: dict[str, int] = {}
-    for row in read_rows(lake, "evidence", is_said & is_in_window).to_pylist():
+    said = read_rows(lake, "evidence", is_said & is_in_window).to_pylist()
+    half_lives = _half_lives(said, settings)
+    for row in said:
         is_reading = row["kind"] == "reading"
         mass = max(0.0, row["n_outcomes"] - row["friction_sum"]) if is_reading else row["gave_up_sum"]
         goal = goals.setdefault(row["target"], len(goals)) if is_reading else None
-        weight = 0.5 ** ((days[-1] - row["turn_date"]).days / settings.half_life_days)
+        age = (days[-1] - row["turn_date"]).days
+        weight = 0.5 ** (age / half_lives.get(row["source_utterance"], settings.half_life_days))
         rows.append((place[row["source_utterance"]], None, goal, weight * mass))
     columns = zip(*rows, strict=True)
     kinds = {"source": pa.int64(), "target": pa.int64(), "goal": pa.int64(), "mass": pa.float64()}
@@ -161,6 +167,18 @@ def _chain(lake: str, graph: nx.DiGraph[str], days: Sequence[date], settings: Gr
     return {
         names[row["utterance"]]: row | {"goal": None if row["goal"] is None else goal_names[row["goal"]]}
         for row in solve(masses).to_pylist()
+    }
+
+
+def _half_lives(said: Sequence[Row], settings: Graph) -> dict[str, float]:
+    """Half-life of each utterance, by its likeliest reading of any day, as windows have it."""
+    likeliest: dict[str, tuple[float, str]] = {}
+    for row in said:
+        if row["kind"] == "reading":
+            known = likeliest.get(row["source_utterance"], (-1.0, ""))
+            likeliest[row["source_utterance"]] = max(known, (row["p_sum"], row["target"]))
+    return {
+        utterance: settings.half_life_of(str(json.loads(goal)["intent"])) for utterance, (_, goal) in likeliest.items()
     }
 
 
