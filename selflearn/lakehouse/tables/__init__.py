@@ -19,7 +19,7 @@ from selflearn.lakehouse.tables.mining import (
     TURNS,
     UTTERANCES,
 )
-from selflearn.lakehouse.tables.releases import RELEASES, RUNS, TRAINING_SETS
+from selflearn.lakehouse.tables.releases import RELEASES, RUNS, TRAINING_SETS, VETOES
 
 OTHER_GOAL = "*"
 """Stands in a goal column for every goal that is not a candidate of the utterance."""
@@ -42,6 +42,7 @@ ALL_TABLES = (
     WEAK_LABELS,
     TRAINING_SETS,
     RELEASES,
+    VETOES,
     RUNS,
 )
 
@@ -65,5 +66,6 @@ __all__ = [
     "TURN_OUTCOMES",
     "UTTERANCES",
     "VARIANT_MODELS",
+    "VETOES",
     "WEAK_LABELS",
 ]
