@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql.types import BooleanType, DateType, StructField, StructType
 
 from release_rows import example
 from selflearn.errors import DataError, SettingsError
@@ -43,7 +43,8 @@ LABEL = CommitLabel("run", "fingerprint")
 LABELS = StructType(
     [
         *(field for field in tables.WEAK_LABELS.schema if field.name != "as_of"),
-        *StructType.fromDDL("first_day date, is_held_out boolean"),
+        StructField("first_day", DateType()),
+        StructField("is_held_out", BooleanType()),
     ]
 )
 VARIANTS = tables.GOAL_VARIANTS.schema

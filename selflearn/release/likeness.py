@@ -44,22 +44,26 @@ def nearest(texts: Sequence[str], others: Sequence[str]) -> tuple[Floats, Ints]:
 def leaks(rows: Sequence[Row], evaluated: Sequence[Row]) -> dict[Sentence, str]:
     """Sentences of rows that stand in evaluation sets, or nearly do, and the evaluation's words.
 
-    Compared within a locale, whatever the intent and context: a sentence that was learnt is no test of learning.
+    Compared within a locale, whatever the context. A sentence that is merely near one of another intent tells nothing
+    of it and stays: of *turn the lights on* and *turn the lights off* either is what the other needs.
     """
-    known = _by_locale(evaluated)
-    found: dict[Sentence, str] = {}
-    for locale, texts in _by_locale(rows).items():
-        held = known.get(locale, [])
-        best, place = nearest(texts, held)
-        found |= {(locale, texts[at]): held[place[at]] for at in np.flatnonzero(best >= NEAR_DUPLICATE)}
+    known = {sentence_of(row) for row in evaluated}
+    found = {sentence: sentence[1] for sentence in map(sentence_of, rows) if sentence in known}
+    held = _by_intent(evaluated)
+    for (locale, intent), texts in _by_intent(rows).items():
+        others = held.get((locale, intent), [])
+        best, place = nearest(texts, others)
+        for at in np.flatnonzero(best >= NEAR_DUPLICATE):
+            found.setdefault((locale, texts[at]), others[place[at]])
     return found
 
 
-def _by_locale(rows: Sequence[Row]) -> Mapping[str, list[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for locale, text in map(sentence_of, rows):
-        found[locale].add(text)
-    return {locale: sorted(texts) for locale, texts in found.items()}
+def _by_intent(rows: Sequence[Row]) -> Mapping[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        locale, text = sentence_of(row)
+        found[locale, row["intent"]].add(text)
+    return {key: sorted(texts) for key, texts in found.items()}
 
 
 def _shares(texts: Sequence[str]) -> sparse.csr_array:
