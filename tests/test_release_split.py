@@ -92,9 +92,13 @@ def test_content_hash_is_of_the_content_alone() -> None:
 
 def test_one_intent_alone_is_refused() -> None:
     rows = [example("a"), example("b"), example("c", "stop", split="test")]
-    with pytest.raises(DataError, match=r"all 2 examples to train on have the one intent 'play'") as caught:
+    with pytest.raises(
+        DataError, match=r"all 2 examples have the one intent 'play', and a classifier needs two"
+    ) as caught:
         check_intents(rows)
     assert "launch set" in caught.value.next_step
+    with pytest.raises(DataError, match="all 1 examples are held out"):
+        check_intents(rows[2:])
     check_intents([*rows, example("d", "stop")])
 
 

@@ -54,13 +54,13 @@ def check_intents(examples: Collection[Row]) -> None:
     """See that there is something to tell apart.
 
     Raises:
-        DataError: what is trained on has one intent alone.
+        DataError: what is trained on has one intent alone, or none.
     """
     intents = Counter(row["intent"] for row in examples if row["split"] == "train")
-    if len(intents) == 1:
-        ((intent, n),) = intents.items()
+    if len(intents) < 2:
+        held = f"have the one intent {next(iter(intents))!r}" if intents else "are held out"
         raise DataError(
-            f"all {n} examples to train on have the one intent {intent!r}, and a classifier needs two",
+            f"all {intents.total() or len(examples)} examples {held}, and a classifier needs two intents to train on",
             "name the launch set under `launch` in the settings, or mine more days",
         )
 
