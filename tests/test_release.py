@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import BooleanType, DateType, StructField, StructType
+from typer.testing import CliRunner
 
 from release_rows import example
+from selflearn.cli import app
 from selflearn.errors import DataError, SettingsError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
@@ -404,3 +406,37 @@ def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
     with pytest.raises(SettingsError, match="is a folder"):
         export_jsonl([example("a")], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["list"], ["older", "in use", "bad is rejected"], id="list"),
+        pytest.param(["show"], ["Card of newer", "newer is published"], id="show the one in use"),
+        pytest.param(["show", "bad"], ["Card of bad", "rejected: bad is rejected"], id="show another"),
+        pytest.param(["diff", "older", "newer"], ["Added: 2 launch; removed: 1 launch", "text of z"], id="diff"),
+        pytest.param(["vetoes"], ["Never released"], id="vetoes"),
+    ],
+)
+def test_the_commands_tell_what_the_tables_hold(published: Path, arguments: list[str], told: list[str]) -> None:
+    result = CliRunner().invoke(app, ["release", *arguments, "--lake", str(published)])
+    assert result.exit_code == 0, result.output
+    for part in told:
+        assert part in result.output
+
+
+def test_an_export_tells_what_the_format_cannot_carry(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
+    house = Lakehouse(spark, str(lake))
+    row = release_row("one", 7, "published")
+    house.append(tables.RELEASES, spark.createDataFrame([row], tables.RELEASES.schema).coalesce(1), LABEL)
+    names = tables.TRAINING_SETS.schema.fieldNames()
+    rows = [example(text) | {"release_id": "one"} for text in ("play [it](now)", "play [x : y]", "play")]
+    written = spark.createDataFrame([tuple(row[name] for name in names) for row in rows], tables.TRAINING_SETS.schema)
+    house.replace(tables.TRAINING_SETS, written.coalesce(1), LABEL, release_id=["one"])
+    for format_name, hidden in (("rasa", "play [it](now)"), ("massive", "play [x : y]")):
+        out = tmp_path / format_name
+        arguments = ["release", "export", "--lake", str(lake), "--out", str(out), "--format", format_name]
+        result = CliRunner().invoke(app, arguments)
+        assert "2 examples:" in result.output
+        assert f"1 examples are left out, for {format_name} cannot carry them" in result.output
+        assert repr(hidden) in result.output

@@ -76,7 +76,7 @@ def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning
 
 
 def with_fewer_launch_sentences(rows: Sequence[Row]) -> list[Row]:
-    """The rows, of whose launch sentences at most `MAX_LAUNCH` are kept: one of each locale and intent, then another."""
+    """The rows, but at most `MAX_LAUNCH` launch sentences: one of each locale and intent, then another of each."""
     launch = sorted((row for row in rows if row["origin"] == "launch"), key=lambda row: digest(row["example_id"]))
     taken: Counter[tuple[str, str]] = Counter()
     turns = []
