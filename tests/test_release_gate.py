@@ -214,6 +214,7 @@ def test_a_trainer_of_ones_own_plugs_in_as_two_commands(program: str) -> None:
     first, second = read_by_each([rows, rows[:1]], asked, trainer)
     assert [is_right(row, read) for row, read in zip(asked, first, strict=True)] == [True] * 4 + [False]
     assert second[1] == ("nothing", NOTHING)
+    assert read_by_each([rows], [], trainer) == [[]]
 
 
 def test_a_trainer_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.errors import DataError, InfrastructureError
-from selflearn.lakehouse import tables
-from selflearn.lakehouse.lease import leased
+from selflearn.lakehouse import lease, tables
 from selflearn.lakehouse.manifest import Manifest
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
@@ -152,7 +151,7 @@ def nothing_published(place: Place) -> Iterator[None]:
 
 
 def test_good_labels_are_published_and_bad_ones_rejected_with_the_reason(place: Place) -> None:
-    good = place.label(["play me one", "put on record 3!", "play it"], "play") + place.label(["halt"], "stop", False)
+    good = place.label(["play me one", "PUT on  record 3", "play it"], "play") + place.label(["halt"], "stop", False)
     place.say(good)
     manifest = place.release()
     assert manifest.message is not None
@@ -161,7 +160,7 @@ def test_good_labels_are_published_and_bad_ones_rejected_with_the_reason(place: 
     first = find_release(place.lake.root)
     assert (first["n_launch"], first["n_corrected"], first["n_confirmed"]) == (40, 2, 1)
     examples = load_training_set(place.lake.root)
-    assert "put on record 3!" not in set(examples["text"])
+    assert "PUT on  record 3" not in set(examples["text"])
     assert "1 standing in an evaluation set" in first["card"]
     assert dict(first["figures"])["golden smoke.challenger"] == 1.0
 
@@ -180,9 +179,10 @@ def test_good_labels_are_published_and_bad_ones_rejected_with_the_reason(place: 
     kept = DeltaTable(f"{place.lake.root}/training_sets").to_pandas()
     assert set(kept["release_id"]) == {first["release_id"]}
 
-    # A rejected release is judged anew: more may be allowed to be lost.
-    place.release(golden={}, max_loss=0.9)
-    assert place.states()[-1] in ("published", "rejected")
+    # A rejected release is judged anew, by what the settings say now.
+    place.release(golden={})
+    assert place.states() == ["published", "rejected"]
+    assert "golden" not in read_releases(place.lake.root).iloc[-1]["reason"]
 
 
 def test_a_roll_back_is_one_commit_and_what_is_withdrawn_stays_so(place: Place) -> None:
@@ -207,12 +207,10 @@ def test_a_roll_back_is_one_commit_and_what_is_withdrawn_stays_so(place: Place) 
         roll_back(place.lake, place.settings, "once more")
 
 
-def test_of_two_at_once_the_second_is_told_who_is_first(place: Place) -> None:
-    place.say(place.label(["play me one"], "play"))
-    place.release()
+def test_of_two_at_once_the_second_is_told_who_is_first(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.2)
     with (
-        leased(place.lake, "learning", "a run over 2025-01-05"),
-        nothing_published(place),
+        lease.leased(place.lake, "learning", "a run over 2025-01-05"),
         pytest.raises(InfrastructureError, match=r"a run over 2025-01-05 has been writing the learning tables"),
     ):
         roll_back(place.lake, place.settings, "meanwhile")
@@ -268,7 +266,8 @@ def test_bad_input_is_told_and_nothing_is_published(place: Place) -> None:
         with pytest.raises(DataError):
             place.release(golden={"odd": Source(path=str(shape))})
 
-        for command, told in (("false", "failed with exit code 1"), ("sleep 60", "was not done after 0.01 minutes")):
+        hanging = f"{sys.executable} -c 'import time; time.sleep(60)'"
+        for command, told in (("false", "failed with exit code 1"), (hanging, "was not done after 0.01 minutes")):
             trainer = Trainer(train=command, predict="true", time_limit_minutes=0.01)
             with pytest.raises(InfrastructureError, match=told):
                 place.release(trainer=trainer)

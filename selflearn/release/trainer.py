@@ -161,7 +161,8 @@ def _meanings(output: Path, n_asked: int, command: str) -> list[Meaning]:
             f"release.trainer.predict `{command}` wrote no {output.name}", "let it write the file it is given"
         )
     # Only a line feed ends a line: JSON strings may hold other breaks as they are.
-    lines = output.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    with output.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        lines = file.readlines()
     if len(lines) != n_asked:
         raise DataError(
             f"release.trainer.predict `{command}` wrote {len(lines)} lines for {n_asked} sentences",
