@@ -79,6 +79,8 @@ def rasa_examples(folder: Path) -> list[Row]:
             assert set(block) == {"intent", "examples"}
             for one in block["examples"]:
                 assert set(one) == {"text", "metadata"}
+                assert "/" not in block["intent"]
+                assert block["intent"] == block["intent"].strip()
                 text, slots = read_rasa(one["text"])
                 fields = {"locale": file.parent.name, "split": file.stem, "intent": block["intent"]}
                 found.append(fields | {"text": text, "slots": slots} | one["metadata"])

@@ -2,7 +2,7 @@
 
 An example is a mapping with its text and its metadata, so that YAML's own quoting carries every character. Entities
 are marked in the text, `[Berlin](city)`, which Rasa reads by one regular expression that knows no escape: a sentence
-that it would not give back is refused, and so are names of intents with a `/`, which mean something else there.
+that it would not give back is refused, and so are names of intents with a `/` or with blanks around them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from selflearn.release.rows import Row
 
 VERSION = "3.1"
 _PLAIN_NAME = re.compile(r"[^:)\[\](){}\"]+")
-# As Rasa has it: `[text](entity:value)` or `[text]{"entity": "name"}`.
-_ENTITY = re.compile(r"\[(?P<text>[^\]]+?)\](\((?P<entity>[^:)]+?)(?:\:(?P<value>[^)]+))?\)|\{(?P<fields>[^}]+?)\})")
+# As Rasa 3 has it: `[text](entity:value)`, `[text]{"entity": "name"}` or `[text][{"entity": "name"}, ..]`.
+_ENTITY = re.compile(
+    r"\[(?P<text>[^\]]+?)\]"
+    r"(\((?P<entity>[^:)]+?)(?:\:(?P<value>[^)]+))?\)|\{(?P<fields>[^}]+?)\}|\[(?P<several>.*?)\])"
+)
 _STRIPPED = "\n\r "
 
 
@@ -38,7 +41,7 @@ def write_rasa(examples: Sequence[Row], folder: Path) -> list[Row]:
     files: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in examples:
         text = rasa_text(row)
-        if "/" not in row["intent"] and read_rasa(text) == (row["text"], row["slots"]):
+        if is_plain_intent(row["intent"]) and read_rasa(text) == (row["text"], row["slots"]):
             metadata = {name: row[name] for name in ("example_id", "context", "weight", "origin", "is_intent_only")}
             files[row["locale"], row["split"]][row["intent"]].append({"text": text, "metadata": metadata})
         else:
@@ -48,6 +51,11 @@ def write_rasa(examples: Sequence[Row], folder: Path) -> list[Row]:
         file.parent.mkdir(exist_ok=True)
         file.write_text(_document(intents), encoding="utf-8")
     return refused
+
+
+def is_plain_intent(intent: str) -> bool:
+    """Whether Rasa gives the name back: it cuts blanks off, and takes what follows a `/` for another name."""
+    return "/" not in intent and intent == intent.strip()
 
 
 def rasa_text(row: Row) -> str:
@@ -62,10 +70,12 @@ def rasa_text(row: Row) -> str:
 
 
 def read_rasa(marked: str) -> tuple[str, list[dict[str, Any]]]:
-    """Text and slots as Rasa's reader finds them."""
+    """Text and slots as Rasa's reader finds them; several entities of one text, which are never ours, as none."""
     text, slots = "", []
     at, marked = 0, marked.strip(_STRIPPED)
     for found in _ENTITY.finditer(marked):
+        if found["several"] is not None:
+            return marked, []
         text += marked[at : found.start()]
         name, value = found["entity"], found["value"] or found["text"]
         if found["fields"]:
