@@ -246,6 +246,7 @@ class Settings(_Section):
             "source": {"path"},
             "launch": {"path"},
             "detect": {"model"},
+            "release": {"golden": {"__all__": {"path"}}},
         }
         content = self.model_dump(mode="json", exclude=places)
         if self.detect.model and self.detect.model.is_file():

@@ -81,7 +81,9 @@ def rasa_examples(folder: Path) -> list[Row]:
                 assert set(one) == {"text", "metadata"}
                 assert "/" not in block["intent"]
                 assert block["intent"] == block["intent"].strip()
-                text, slots = read_rasa(one["text"])
+                read = read_rasa(one["text"])
+                assert read is not None
+                text, slots = read
                 fields = {"locale": file.parent.name, "split": file.stem, "intent": block["intent"]}
                 found.append(fields | {"text": text, "slots": slots} | one["metadata"])
     return found
@@ -125,6 +127,8 @@ def test_what_the_brackets_would_hide_is_refused_and_counted(tmp_path: Path) -> 
         example("play [x : y]"),
         example("play [it](now)"),
         example("play a]b", "play", ("title", 5, 8)),
+        example("play [a][b]"),
+        example("play [a]{b}"),
         example("play jazz", "play", ("genre", 5, 9)),
     ]
     folders = [tmp_path / name for name in ("massive", "rasa")]
@@ -134,7 +138,7 @@ def test_what_the_brackets_would_hide_is_refused_and_counted(tmp_path: Path) -> 
         [row["text"] for row in write(rows, folder)]
         for write, folder in zip((write_massive, write_rasa), folders, strict=True)
     ]
-    assert refused == [["play [x : y]", "play a]b"], ["play [it](now)", "play a]b"]]
+    assert refused == [["play [x : y]", "play a]b"], ["play [it](now)", "play a]b", "play [a][b]", "play [a]{b}"]]
 
 
 def test_massive_reads_as_its_own_script_reads_it(tmp_path: Path) -> None:

@@ -69,20 +69,20 @@ def rasa_text(row: Row) -> str:
     return "".join([*parts, row["text"][at:]])
 
 
-def read_rasa(marked: str) -> tuple[str, list[dict[str, Any]]]:
-    """Text and slots as Rasa's reader finds them; several entities of one text, which are never ours, as none."""
+def read_rasa(marked: str) -> tuple[str, list[dict[str, Any]]] | None:
+    """Text and slots as Rasa's reader finds them; None where it finds what is never ours, or stumbles."""
     text, slots = "", []
     at, marked = 0, marked.strip(_STRIPPED)
     for found in _ENTITY.finditer(marked):
         if found["several"] is not None:
-            return marked, []
+            return None
         text += marked[at : found.start()]
         name, value = found["entity"], found["value"] or found["text"]
         if found["fields"]:
             try:
                 fields = json.loads(f"{{{found['fields']}}}")
             except ValueError:
-                return marked, []
+                return None
             name, value = fields.get("entity"), fields.get("value", found["text"])
         slots.append({"name": name, "value": value, "start": len(text), "end": len(text) + len(found["text"])})
         text += found["text"]
