@@ -178,13 +178,41 @@ class Labels(_Section):
     min_users: StrictInt = Field(default=2, ge=1, description="least people behind a label or its neighbourhood")
 
 
+class Trainer(_Section):
+    """Your own NLU's trainer, as two commands; what they are given is told in `selflearn/release/trainer.py`."""
+
+    train: str = Field(
+        min_length=1, description="command; TRAIN.jsonl and an empty folder for the model are added to it"
+    )
+    predict: str = Field(
+        min_length=1, description="command; the model's folder, INPUT.jsonl and OUTPUT.jsonl are added to it"
+    )
+    time_limit_minutes: StrictFloat = Field(default=60, gt=0, description="after which either command is stopped")
+
+
 class Release(_Section):
-    """What goes into a training set."""
+    """What goes into a training set, and what it must not lose to be published."""
 
     max_per_goal: StrictInt = Field(default=200, ge=1, description="mined examples per locale and intent")
     confirmed_share: StrictFloat = Field(
         default=1.0, ge=0, description="confirmed examples per new example, to keep the balance"
     )
+    golden: dict[str, Source] = Field(
+        default_factory=dict,
+        description="name -> evaluation set, mapped like the launch set: a release must not lose on it, and nothing "
+        "that stands in it, or nearly so, is mined",
+    )
+    protected_intents: tuple[str, ...] = Field(
+        default=(), description="intents on whose evaluation sentences, taken by themselves, a release must not lose"
+    )
+    max_loss: StrictFloat = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="share of right frames whose loss must be ruled out, at 95 %, on head traffic, golden sets, "
+        "held-out launch sentences and protected intents",
+    )
+    trainer: Trainer | None = Field(default=None, description="left out: the reference NLU")
 
 
 class Maintenance(_Section):
@@ -238,6 +266,7 @@ class Settings(_Section):
             "source": {"path"},
             "launch": {"path"},
             "detect": {"model"},
+            "release": {"golden": {"__all__": {"path"}}},
         }
         content = self.model_dump(mode="json", exclude=places)
         if self.detect.model and self.detect.model.is_file():
@@ -336,6 +365,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     changes: dict[str, Any] = {"lake": anchor(settings.lake), "source": source(settings.source)}
     if settings.launch:
         changes["launch"] = source(settings.launch)
+    golden = {name: source(given) for name, given in settings.release.golden.items()}
+    changes["release"] = settings.release.model_copy(update={"golden": golden})
     variants, detect = settings.variants, settings.detect
     changes["variants"] = variants.model_copy(update={"encoder": encoder(variants.encoder)})
     changes["detect"] = detect.model_copy(

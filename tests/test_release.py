@@ -1,4 +1,4 @@
-"""Releases: what is chosen, when two are the same, and how they are read without Spark."""
+"""Releases: what is chosen, and how they are read, compared and exported without Spark."""
 
 from __future__ import annotations
 
@@ -14,26 +14,44 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import BooleanType, DateType, StructField, StructType
+from typer.testing import CliRunner
 
-from selflearn.errors import DataError
+from release_rows import example
+from selflearn.cli import app
+from selflearn.errors import DataError, SettingsError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
-from selflearn.release import content_hash, export_jsonl, load_training_set, select_examples
+from selflearn.release import (
+    FORMATS,
+    compare_releases,
+    export_release,
+    find_release,
+    load_training_set,
+    read_releases,
+    select_labels,
+    veto,
+    with_first_said,
+    without_vetoed,
+)
+from selflearn.release.export import export_jsonl
+from selflearn.release.selection import CHOSEN, hard_negatives
 from selflearn.settings import Release
 
 ROOT = Path(__file__).parents[1]
 LABEL = CommitLabel("run", "fingerprint")
-LABELS = StructType([field for field in tables.WEAK_LABELS.schema if field.name != "as_of"])
-LAUNCH_COLUMNS = (
-    "utterance_id", "locale", "context", "text", "intent", "slots", "is_intent_only", "annotated_utterance",
-)  # fmt: skip
-LAUNCH = StructType([tables.WEAK_LABELS.schema[name] for name in LAUNCH_COLUMNS])
+LABELS = StructType(
+    [
+        *(field for field in tables.WEAK_LABELS.schema if field.name != "as_of"),
+        StructField("first_day", DateType()),
+        StructField("is_held_out", BooleanType()),
+    ]
+)
+VARIANTS = tables.GOAL_VARIANTS.schema
 SETTINGS = Release(max_per_goal=6, confirmed_share=0.2)
+DAY = date(2025, 1, 5)
 
 Row = dict[str, Any]
 
@@ -64,6 +82,8 @@ def label(utterance: str, **fields: Any) -> Row:
         "friction": 0.5,
         "votes": [],
         "reason": "people",
+        "first_day": DAY,
+        "is_held_out": False,
     } | fields
 
 
@@ -89,138 +109,206 @@ def labels() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def launch(labels: list[Row]) -> list[Row]:
-    return [row | {"annotated_utterance": row["text"], "intent": "other"} for row in labels[:20]]
+    return labels[:20]
 
 
 @pytest.fixture(scope="module")
-def examples(spark: SparkSession, labels: list[Row], launch: list[Row]) -> list[Row]:
-    chosen = select_examples(frame(spark, LABELS, labels), frame(spark, LAUNCH, launch), SETTINGS)
-    assert ["release_id", *chosen.columns] == tables.TRAINING_SETS.schema.fieldNames()
-    return [row.asDict(recursive=True) for row in chosen.collect()]
+def variants(labels: list[Row]) -> set[tuple[str, str]]:
+    rng = Random(5)
+    names = [row["utterance_id"] for row in labels]
+    drawn = [sorted(rng.sample(names, 2)) for _ in range(300)]
+    return {(left, right) for left, right in drawn}
 
 
-def selected(labels: list[Row], launch: list[Row], settings: Release) -> dict[str, str]:
+def variants_frame(spark: SparkSession, pairs: set[tuple[str, str]]) -> DataFrame:
+    rows = [(DAY, "en-US", "en-US", left, right, "semantic", 0.8, 0.3) for left, right in sorted(pairs)]
+    return spark.createDataFrame(rows, VARIANTS)
+
+
+@pytest.fixture(scope="module")
+def chosen(spark: SparkSession, labels: list[Row], launch: list[Row], variants: set[tuple[str, str]]) -> list[Row]:
+    found = select_labels(
+        frame(spark, LABELS, labels), frame(spark, LABELS, launch), variants_frame(spark, variants), SETTINGS
+    )
+    assert tuple(found.columns) == CHOSEN
+    return [row.asDict(recursive=True) for row in found.collect()]
+
+
+def opposed(labels: list[Row], variants: set[tuple[str, str]]) -> set[str]:
+    by_id = {row["utterance_id"]: row for row in labels}
+    found = set()
+    for ends in variants:
+        for left, right in (ends, ends[::-1]):
+            if {left, right} <= by_id.keys() and by_id[left]["is_new"] and not by_id[right]["is_new"]:
+                found |= {right} if by_id[left]["goal"] != by_id[right]["goal"] else set()
+    return found
+
+
+def selected(labels: list[Row], launch: list[Row], variants: set[tuple[str, str]], settings: Release) -> dict[str, str]:
     """The plain twin: utterance to origin."""
-    known = {row["utterance_id"]: "launch" for row in launch}
+    known = {row["utterance_id"] for row in launch}
+    mined = [row for row in labels if row["utterance_id"] not in known]
+    hard = opposed(mined, variants)
+    origins = {
+        row["utterance_id"]: "corrected"
+        if row["is_new"]
+        else "hard_negative"
+        if row["utterance_id"] in hard
+        else "confirmed"
+        for row in mined
+    }
+    rank = ("corrected", "hard_negative", "confirmed").index
     best_first = sorted(
-        (row for row in labels if row["utterance_id"] not in known),
-        key=lambda row: (not row["is_new"], -row["p_correct_lb"], row["utterance_id"]),
+        mined, key=lambda row: (rank(origins[row["utterance_id"]]), -row["p_correct_lb"], row["utterance_id"])
     )
     n_of_goal: Counter[tuple[str, str]] = Counter()
     of_locale = defaultdict(list)
     for row in best_first:
         n_of_goal[row["locale"], row["intent"]] += 1
         if n_of_goal[row["locale"], row["intent"]] <= settings.max_per_goal:
-            of_locale[row["locale"]].append(row)
-    for rows in of_locale.values():
-        new = [row["utterance_id"] for row in rows if row["is_new"]]
-        confirmed = [row["utterance_id"] for row in rows if not row["is_new"]]
-        known |= dict.fromkeys(new, "corrected")
-        known |= dict.fromkeys(confirmed[: ceil(len(new) * settings.confirmed_share)], "confirmed")
-    return known
+            of_locale[row["locale"]].append(row["utterance_id"])
+    found = {}
+    for names in of_locale.values():
+        new = [name for name in names if origins[name] == "corrected"]
+        others = [name for name in names if origins[name] != "corrected"]
+        found |= {name: origins[name] for name in [*new, *others[: ceil(len(new) * settings.confirmed_share)]]}
+    return found
 
 
-def test_selection_equals_the_plain_rule(examples: list[Row], labels: list[Row], launch: list[Row]) -> None:
-    expected = selected(labels, launch, SETTINGS)
-    assert set(expected.values()) == {"launch", "corrected", "confirmed"}
-    assert {row["utterance_id"]: row["origin"] for row in examples} == expected
-    assert len(examples) == len({row["example_id"] for row in examples}) == len(expected)
-
-
-def test_launch_sentences_win_and_weigh_one(examples: list[Row], labels: list[Row], launch: list[Row]) -> None:
-    by_utterance = {row["utterance_id"]: row for row in examples}
-    for row in launch:
-        found = by_utterance[row["utterance_id"]]
-        assert (found["origin"], found["intent"], found["weight"]) == ("launch", "other", 1.0)
-        assert found["annotated_utterance"] == row["text"]
-    p_correct = {row["utterance_id"]: row["p_correct"] for row in labels}
-    mined = [row for row in examples if row["origin"] != "launch"]
-    assert {row["utterance_id"]: row["weight"] for row in mined} == pytest.approx(
-        {row["utterance_id"]: p_correct[row["utterance_id"]] for row in mined}
-    )
-
-
-def test_caps_hold_and_what_is_new_comes_first(examples: list[Row]) -> None:
-    mined = [row for row in examples if row["origin"] != "launch"]
-    assert max(Counter((row["locale"], row["intent"]) for row in mined).values()) == SETTINGS.max_per_goal
-    for locale in {row["locale"] for row in mined}:
-        origins = Counter(row["origin"] for row in mined if row["locale"] == locale)
-        assert 0 < origins["confirmed"] == ceil(origins["corrected"] * 0.2)
-
-
-def test_split_belongs_to_the_words_alone(
-    spark: SparkSession, examples: list[Row], labels: list[Row], launch: list[Row]
+def test_selection_equals_the_plain_rule(
+    chosen: list[Row], labels: list[Row], launch: list[Row], variants: set[tuple[str, str]]
 ) -> None:
-    split = {row["utterance_id"]: row["split"] for row in examples}
-    twice = [row | {"intent": "another"} for row in launch]
-    elsewhere = [
-        row | {"utterance_id": f"{row['utterance_id']} elsewhere", "context": "ask?", "text": row["text"].upper()}
-        for row in labels
-    ]
-    other = select_examples(
-        frame(spark, LABELS, labels + elsewhere).repartition(5, "intent"),
-        frame(spark, LAUNCH, launch + twice),
-        Release(max_per_goal=1_000, confirmed_share=10),
+    expected = selected(labels, launch, variants, SETTINGS)
+    assert set(expected.values()) == {"corrected", "hard_negative", "confirmed"}
+    assert {row["utterance_id"]: row["origin"] for row in chosen} == expected
+    p_correct = {row["utterance_id"]: row["p_correct"] for row in labels}
+    assert {row["utterance_id"]: row["weight"] for row in chosen} == pytest.approx(
+        {name: p_correct[name] for name in expected}
     )
-    splits: dict[str, set[str]] = defaultdict(set)
-    n_examples: Counter[str] = Counter()
-    for row in other.select("utterance_id", "split").collect():
-        splits[row["utterance_id"].split()[0]].add(row["split"])
-        n_examples[row["utterance_id"]] += 1
-    assert len(splits) == len(labels)
-    assert all(splits[utterance] == {of} for utterance, of in split.items())
-    assert all(n_examples[row["utterance_id"]] == 2 for row in launch)
-    shares = Counter(of for ofs in splits.values() for of in ofs)
-    assert shares["train"] / len(labels) == pytest.approx(0.8, abs=0.08)
-    assert min(shares["validation"], shares["test"]) / len(labels) == pytest.approx(0.1, abs=0.06)
 
 
-def test_without_a_launch_set_or_labels_a_release_is_what_is_there(spark: SparkSession) -> None:
+def test_caps_hold_and_what_is_new_comes_first(chosen: list[Row]) -> None:
+    assert max(Counter((row["locale"], row["intent"]) for row in chosen).values()) == SETTINGS.max_per_goal
+    for locale in {row["locale"] for row in chosen}:
+        origins = Counter(row["origin"] for row in chosen if row["locale"] == locale)
+        assert 0 < origins["confirmed"] + origins["hard_negative"] <= ceil(origins["corrected"] * 0.2)
+
+
+def test_a_hard_negative_is_near_a_correction_and_means_something_else(spark: SparkSession) -> None:
+    rows = [
+        label("new", goal="on"),
+        label("off", goal="off", is_new=False),
+        label("same", goal="on", is_new=False),
+        label("far", goal="off", is_new=False),
+        label("other new", goal="off"),
+    ]
+    pairs = {("new", "off"), ("new", "same"), ("new", "other new"), ("far", "off"), ("not a label", "new")}
+    found = hard_negatives(frame(spark, LABELS, rows), variants_frame(spark, pairs))
+    assert [row["utterance_id"] for row in found.collect()] == ["off"]
+
+
+def test_without_a_launch_set_or_variants_labels_are_chosen_all_the_same(spark: SparkSession) -> None:
     labels = frame(spark, LABELS, [label("a"), label("b", is_new=False), label("c", is_new=False)])
-    found = {row["utterance_id"]: row["origin"] for row in select_examples(labels, None, SETTINGS).collect()}
+    found = {row["utterance_id"]: row["origin"] for row in select_labels(labels, None, None, SETTINGS).collect()}
     assert found == {"a": "corrected", "b": "confirmed"}
-    launch = frame(spark, LAUNCH, [label("z")])
-    (row,) = select_examples(labels.limit(0), launch, SETTINGS).collect()
-    assert (row["utterance_id"], row["origin"]) == ("z", "launch")
 
 
-def test_content_hash_is_of_the_content_alone(spark: SparkSession, labels: list[Row]) -> None:
-    rows = [row | {"weight": row["p_correct"], "reason": None if k % 3 else "people"} for k, row in enumerate(labels)]
-    schema = StructType([*LAUNCH, tables.TRAINING_SETS.schema["weight"], tables.TRAINING_SETS.schema["reason"]])
-    examples = frame(spark, schema, rows)
-    known = content_hash(examples)
-    assert len(known) == 10
-    assert set(known) <= set("0123456789abcdef")
-    shuffled = frame(spark, schema, Random(1).sample(rows, len(rows))).repartition(7)
-    assert content_hash(shuffled.select(*reversed(shuffled.columns))) == known
-    first = F.col("utterance_id") == rows[0]["utterance_id"]
-    one_less = examples.where(~first)
-    changed = {
-        content_hash(one_less),
-        content_hash(one_less.limit(0)),
-        content_hash(examples.unionByName(examples.where(first))),
-        content_hash(examples.withColumn("text", F.when(first, "another").otherwise(F.col("text")))),
-        content_hash(examples.withColumn("slots", F.when(~first, F.col("slots")).otherwise(F.array()))),
-        content_hash(examples.withColumn("weight", F.when(first, 0.123).otherwise(F.col("weight")))),
+def test_what_only_held_out_people_said_is_held_out(spark: SparkSession) -> None:
+    rows = [
+        (day, kind, utterance, users)
+        for utterance, day, kind, users in (
+            ("quiet", date(2025, 1, 7), "utterance", [-10, 5]),
+            ("quiet", date(2025, 1, 6), "utterance", [20]),
+            ("quiet", date(2025, 1, 1), "pair", [1]),
+            ("common", date(2025, 1, 6), "utterance", [5]),
+            ("common", date(2025, 1, 7), "utterance", [5, 11]),
+        )
+    ]
+    evidence = spark.createDataFrame(rows, "turn_date date, kind string, source_utterance string, users array<long>")
+    labels = spark.createDataFrame([("quiet",), ("common",), ("unheard",)], "utterance_id string")
+    found = {
+        row["utterance_id"]: (row["is_held_out"], row["first_day"])
+        for row in with_first_said(labels, evidence).collect()
     }
-    assert len(changed - {known}) == 6
+    assert found == {
+        "quiet": (True, date(2025, 1, 6)),
+        "common": (False, date(2025, 1, 6)),
+        "unheard": (False, None),
+    }
+
+
+def test_vetoes_take_out_what_all_their_parts_fit(spark: SparkSession) -> None:
+    said = [
+        ("en-US", "Play  JAZZ", "play"),
+        ("de-DE", "play jazz", "play"),
+        ("en-US", "play jazz", "stop"),
+        ("en-US", "stop", "stop"),
+    ]
+    rows = spark.createDataFrame(said, "locale string, text string, intent string")
+
+    def left(*given: tuple[str, str, str]) -> list[tuple[str, ...]]:
+        vetoes = [veto(*parts, "why") for parts in given]
+        found = [(v.veto_id, datetime(2025, 1, 1), v.locale, v.normalised_text, v.intent, v.reason) for v in vetoes]
+        return sorted(
+            tuple(row) for row in without_vetoed(rows, spark.createDataFrame(found, tables.VETOES.schema)).collect()
+        )
+
+    assert left() == sorted(said)
+    assert left(("", "play jazz", "")) == [said[3]]
+    assert left(("en-US", "PLAY jazz", "play")) == sorted([said[1], said[2], said[3]])
+    assert left(("", "", "stop"), ("de-DE", "", "play")) == [said[0]]
+
+
+def test_a_veto_of_nothing_is_refused_and_one_of_the_same_is_the_same() -> None:
+    with pytest.raises(SettingsError, match="the veto names nothing"):
+        veto("en-US", "  ", "", "why")
+    assert veto("", "Play jazz", "", "why").veto_id == veto("", " play  JAZZ", "", "because").veto_id
+    assert veto("", "play", "", "").veto_id != veto("", "", "play", "").veto_id
+
+
+def release_row(name: str, day: int, state: str, **fields: Any) -> tuple[Any, ...]:
+    row = {
+        "release_id": name,
+        "as_of": date(2025, 1, day),
+        "state": state,
+        "created_at": datetime(2025, 1, 9),
+        "settings_fingerprint": "fingerprint",
+        "n_launch": 0,
+        "n_corrected": 3,
+        "n_hard_negatives": 0,
+        "n_confirmed": 0,
+        "champion_id": None,
+        "reason": f"{name} is {state}",
+        "figures": {"head traffic.champion": 0.5},
+        "issues": '{"counts": {}, "listed": []}',
+        "card": f"# Card of {name}",
+    } | fields
+    return tuple(row[name] for name in tables.RELEASES.schema.fieldNames())
+
+
+def spanned(text: str, **fields: Any) -> Row:
+    return example(f"text of {text}", "play", ("what", 8, 8 + len(text)), example_id=text, utterance_id=text, **fields)
 
 
 @pytest.fixture(scope="module")
 def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake of three releases: two published, of which `newer` has the later day, and one withdrawn."""
+    """A lake of releases: two published, of which `newer` has the later day, one withdrawn, one rejected."""
     root = tmp_path_factory.mktemp("published")
     house = Lakehouse(spark, str(root))
-    examples = select_examples(frame(spark, LABELS, [label("b"), label("a"), label("كلمة")]), None, SETTINGS)
-    moment = datetime(2025, 1, 9)
-    rows = [
-        (name, date(2025, 1, day), state, moment, "fingerprint", 0, 3, 0)
-        for name, day, state in (("newer", 7, "published"), ("older", 6, "published"), ("gone", 8, "withdrawn"))
-    ]
+    states = (("newer", 7, "published"), ("older", 6, "published"), ("gone", 8, "withdrawn"), ("bad", 9, "rejected"))
+    rows = [release_row(*state) for state in states]
     house.append(tables.RELEASES, spark.createDataFrame(rows, tables.RELEASES.schema).coalesce(1), LABEL)
-    of_each = examples.withColumn("release_id", F.explode(F.array(F.lit("newer"), F.lit("older"))))
-    cut = of_each.where("release_id = 'newer' OR utterance_id = 'a'").coalesce(1)
-    house.replace(tables.TRAINING_SETS, cut, LABEL, release_id=["newer", "older"])
+    sets = {
+        "newer": [spanned("b"), spanned("a", weight=0.5), spanned("كلمة")],
+        "older": [spanned("a"), spanned("z")],
+        "gone": [spanned("a")],
+    }
+    names = tables.TRAINING_SETS.schema.fieldNames()
+    examples = [
+        tuple((row | {"release_id": release})[name] for name in names) for release, of in sets.items() for row in of
+    ]
+    written = spark.createDataFrame(examples, tables.TRAINING_SETS.schema).coalesce(1)
+    house.replace(tables.TRAINING_SETS, written, LABEL, release_id=list(sets))
     return root
 
 
@@ -233,7 +321,7 @@ def test_a_training_set_is_read_without_spark(published: Path) -> None:
     assert isinstance(row["slots"], list)
     (slot,) = row["slots"]
     assert row["text"][slot["start"] : slot["end"]] == slot["value"] == "كلمة"
-    assert load_training_set(str(published), "older")["utterance_id"].tolist() == ["a"]
+    assert load_training_set(str(published), "older")["utterance_id"].tolist() == ["a", "z"]
     code = f"import selflearn; print(len(selflearn.load_training_set({str(published)!r})))"
     bare = {"PATH": "", "JAVA_HOME": str(published / "no java"), "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=False)
@@ -241,7 +329,7 @@ def test_a_training_set_is_read_without_spark(published: Path) -> None:
 
 
 def test_what_is_not_there_is_told_with_what_is(published: Path, tmp_path: Path) -> None:
-    for unknown in ("newest", "gone"):
+    for unknown in ("newest", "gone", "bad"):
         with pytest.raises(DataError, match=f"no published release '{unknown}'") as caught:
             load_training_set(published, unknown)
         assert "newer" in caught.value.next_step
@@ -258,21 +346,55 @@ def test_an_empty_table_of_releases_holds_no_release(spark: SparkSession, lake: 
         load_training_set(lake)
 
 
-def sentences(**changes: Any) -> pd.DataFrame:
-    slots = [[{"name": "c", "value": "東京", "start": 0, "end": 2}], []]
-    rows = {"text": ["東京の天気", 'say "hi"\n'], "slots": slots, "weight": [0.5, 1.0], "reason": ["people", None]}
-    return pd.DataFrame(rows | changes)
+def test_releases_of_any_state_are_listed_and_the_one_in_use_is_found(published: Path) -> None:
+    assert read_releases(published)["release_id"].tolist() == ["older", "newer", "gone", "bad"]
+    assert find_release(published)["release_id"] == "newer"
+    assert find_release(published, "bad")["reason"] == "bad is rejected"
+    with pytest.raises(DataError, match="holds no release 'never'") as caught:
+        find_release(published, "never")
+    assert "bad" in caught.value.next_step
+
+
+def test_what_differs_between_two_releases_is_told(published: Path) -> None:
+    found = compare_releases(published, "older", "newer")
+    assert [row["utterance_id"] for row in found.added] == ["b", "كلمة"]
+    assert [row["utterance_id"] for row in found.removed] == ["z"]
+    assert [(before["weight"], after["weight"]) for before, after in found.moved] == [(1.0, 0.5)]
+    same = compare_releases(published, "newer", "newer")
+    assert (same.added, same.removed, same.moved) == ([], [], [])
+    with pytest.raises(DataError, match="'bad' was rejected, and its examples were not kept"):
+        compare_releases(published, "newer", "bad")
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_release_is_exported_whole_in_each_format(published: Path, tmp_path: Path, format_name: str) -> None:
+    out = tmp_path / "new" / "set"
+    exported = export_release(published, out, format_name)
+    assert (exported.n_written, exported.refused) == (3, [])
+    assert [path.name for path in out.parent.iterdir()] == ["set"]
+    with pytest.raises(DataError, match="no published release 'gone'"):
+        export_release(published, tmp_path / "other", format_name, "gone")
+    assert not (tmp_path / "other").exists()
+    if format_name != "jsonl":
+        with pytest.raises(SettingsError, match="is there already"):
+            export_release(published, out, format_name)
+
+
+def test_an_unknown_format_is_told_with_those_there_are(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no format 'xml'") as caught:
+        export_release(published, tmp_path / "out", "xml")
+    assert "massive" in caught.value.next_step
 
 
 def test_export_is_one_object_a_line(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "train.jsonl"
-    for examples in (sentences(), sentences().iloc[::-1]):
-        assert export_jsonl(examples, file) == 2
+    rows = [example("東京の天気", "weather", ("c", 0, 2)), example('say "hi"\n', reason="people")]
+    for examples in (rows, rows[::-1]):
+        export_jsonl(examples, file)
         text = file.read_text(encoding="utf-8")
         assert "東京の天気" in text
         assert text.endswith("\n")
-        read = [json.loads(line) for line in text.splitlines()]
-        assert read == examples.to_dict("records")
+        assert [json.loads(line) for line in text.splitlines()] == examples
     assert [path.name for path in file.parent.iterdir()] == ["train.jsonl"]
     umask = os.umask(0)
     os.umask(umask)
@@ -281,9 +403,45 @@ def test_export_is_one_object_a_line(tmp_path: Path) -> None:
 
 def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "train.jsonl"
-    export_jsonl(sentences(), file)
+    export_jsonl([example("a")], file)
     before = file.read_bytes()
     with pytest.raises(TypeError):
-        export_jsonl(sentences(weight=[0.5, object()]), file)
+        export_jsonl([example("b", weight=object())], file)
     assert file.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [file]
+    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
+    with pytest.raises(SettingsError, match="is a folder"):
+        export_jsonl([example("a")], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["list"], ["older", "in use", "bad is rejected"], id="list"),
+        pytest.param(["show"], ["Card of newer", "newer is published"], id="show the one in use"),
+        pytest.param(["show", "bad"], ["Card of bad", "rejected: bad is rejected"], id="show another"),
+        pytest.param(["diff", "older", "newer"], ["Added: 2 launch; removed: 1 launch", "text of z"], id="diff"),
+        pytest.param(["vetoes"], ["Never released"], id="vetoes"),
+    ],
+)
+def test_the_commands_tell_what_the_tables_hold(published: Path, arguments: list[str], told: list[str]) -> None:
+    result = CliRunner().invoke(app, ["release", *arguments, "--lake", str(published)])
+    assert result.exit_code == 0, result.output
+    for part in told:
+        assert part in result.output
+
+
+def test_an_export_tells_what_the_format_cannot_carry(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
+    house = Lakehouse(spark, str(lake))
+    row = release_row("one", 7, "published")
+    house.append(tables.RELEASES, spark.createDataFrame([row], tables.RELEASES.schema).coalesce(1), LABEL)
+    names = tables.TRAINING_SETS.schema.fieldNames()
+    rows = [example(text) | {"release_id": "one"} for text in ("play [it](now)", "play [x : y]", "play")]
+    written = spark.createDataFrame([tuple(row[name] for name in names) for row in rows], tables.TRAINING_SETS.schema)
+    house.replace(tables.TRAINING_SETS, written.coalesce(1), LABEL, release_id=["one"])
+    for format_name, hidden in (("rasa", "play [it](now)"), ("massive", "play [x : y]")):
+        out = tmp_path / format_name
+        arguments = ["release", "export", "--lake", str(lake), "--out", str(out), "--format", format_name]
+        result = CliRunner().invoke(app, arguments)
+        assert "2 examples:" in result.output
+        assert f"1 examples are left out, for {format_name} cannot carry them" in result.output
+        assert repr(hidden) in result.output

@@ -88,6 +88,7 @@ def test_a_file_that_is_not_there_or_not_text_is_told_so(tmp_path: Path) -> None
 
 def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = LEAST | {"launch": {"path": "launch.jsonl"}, "detect": {"model": "detector.json"}}
+    content |= {"release": {"golden": {"smoke": {"path": "smoke.csv", "format": "csv"}}}}
     (tmp_path / "deployment").mkdir()
     written(tmp_path / "deployment", content)
     monkeypatch.chdir(tmp_path)
@@ -98,6 +99,8 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert settings.launch is not None
     assert settings.launch.path == str(folder / "launch.jsonl")
     assert settings.detect.model == folder / "detector.json"
+    assert settings.release.golden["smoke"].path == str(folder / "smoke.csv")
+    assert settings.release.golden["smoke"].format == "csv"
 
 
 def test_absolute_paths_and_object_stores_stay_as_they_are(tmp_path: Path) -> None:
@@ -128,6 +131,8 @@ def test_fingerprint_is_of_what_changes_results_not_of_where_things_lie(tmp_path
     assert set(fingerprint) <= set("0123456789abcdef")
     moved = {"lake": "/elsewhere", "source": {"path": "/other/logs"}}
     assert parse_settings(moved).fingerprint() == fingerprint
+    golden = [given(release={"golden": {name: {"path": path}}}) for name, path in (("a", "x"), ("a", "y"), ("b", "x"))]
+    assert golden[0].fingerprint() == golden[1].fingerprint() != golden[2].fingerprint()
     assert load_settings(written(tmp_path, LEAST)).fingerprint() == fingerprint
     launch = given(launch={"path": "a.jsonl"}).fingerprint()
     assert launch == given(launch={"path": "b.jsonl"}).fingerprint()

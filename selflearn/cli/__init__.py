@@ -1,4 +1,4 @@
-"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `forget`, `export`, `demo`, `doctor` and more."""
+"""The command line: `selflearn run`, `explain`, `evaluate`, `fit`, `encoder`, `release`, `forget`, `demo` and more."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from selflearn.cli.common import OutFolder, SettingsFile, console, parse_day
 from selflearn.cli.evaluate import evaluate_app
 from selflearn.cli.explain import explain_app
 from selflearn.cli.forget import forget_command
+from selflearn.cli.release import release_app
 from selflearn.cli.train import encoder_app, fit_app
 from selflearn.errors import SelflearnError, SettingsError
 
@@ -31,6 +32,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(fit_app, name="fit")
 app.add_typer(encoder_app, name="encoder")
 app.command(name="forget")(forget_command)
+app.add_typer(release_app, name="release")
 errors = Console(stderr=True)
 
 _state = {"debug": False}
@@ -112,19 +114,6 @@ def simulate(
             if isinstance(value, int)
             else f"  {name:<18} {value}"
         )
-
-
-@app.command()
-def export(
-    lake: Annotated[str, typer.Option(help="lake folder")],
-    out: Annotated[Path, typer.Option(help="file to write, .jsonl")],
-    release: Annotated[str | None, typer.Option(help="release id; the newest where left out")] = None,
-) -> None:
-    """Write a training set as JSONL."""
-    from selflearn.release import export_jsonl, load_training_set
-
-    n = export_jsonl(load_training_set(lake, release), out)
-    console.print(f"{n:,} examples: {out}")
 
 
 @app.command(name="settings")

@@ -65,4 +65,5 @@ def _report(manifest: Manifest, was_done: bool) -> str:
     counts = ", ".join(f"{table} {count}" for table, count in manifest.row_counts.items())
     how = "was done already" if was_done else f"done in {manifest.seconds:.1f} s"
     days = " to ".join(sorted({min(manifest.days).isoformat(), max(manifest.days).isoformat()}))
-    return f"run {manifest.run_id} over {days} {how}; rows: {counts}"
+    told = f"; {manifest.message}" if manifest.message else ""
+    return f"run {manifest.run_id} over {days} {how}; rows: {counts}{told}"

@@ -1,12 +1,11 @@
-"""Learning, as of a day: a window of evidence to goal posteriors, weak labels to a training set."""
+"""Learning, as of a day: a window of evidence to goal posteriors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date
+from datetime import date
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from selflearn.graph import (
     FittedWeights,
@@ -33,11 +32,9 @@ from selflearn.graph import (
     window_days,
 )
 from selflearn.graph.weights import MIN_ANCHORS
-from selflearn.labels import with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
-from selflearn.release import content_hash, select_examples
 from selflearn.turns import read_launch_set
 
 
@@ -67,32 +64,12 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     return [as_of]
 
 
-def run_release(context: StageContext, days: Sequence[date]) -> Sequence[date]:
-    """Weak labels as of the last day, and the launch set, to one immutable release.
-
-    The release id holds a hash of the content: the same content is the same release, and is left as it is.
-    """
-    lake, as_of = context.lake, max(days)
-    labels = lake.read(tables.WEAK_LABELS, as_of=[as_of]).drop("as_of")
-    launch = launch_set(context)
-    with landing(lake, context.label.run_id) as land:
-        annotated = None if launch is None else with_annotation(launch)
-        examples = land(select_examples(labels, annotated, context.settings.release))
-        release_id = f"{as_of.isoformat()}-{content_hash(examples)}"
-        if not _is_published(context, release_id):
-            rows = examples.withColumn("release_id", F.lit(release_id))
-            context.replace(tables.TRAINING_SETS, rows, release_id=[release_id])
-            context.replace(tables.RELEASES, _release_row(context, release_id, as_of), release_id=[release_id])
-    return [as_of]
-
-
 GRAPH = Stage(
     "graph",
     run_graph,
     (tables.EVIDENCE, tables.GOAL_VARIANTS),
     (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
 )
-RELEASE = Stage("release", run_release, (tables.WEAK_LABELS,), (tables.TRAINING_SETS, tables.RELEASES))
 
 
 def _variants(context: StageContext, as_of: date) -> DataFrame | None:
@@ -136,24 +113,3 @@ def launch_set(context: StageContext) -> DataFrame | None:
     if source is None:
         return None
     return read_launch_set(context.spark, source, context.settings.turns.mask_personal_data)
-
-
-def _is_published(context: StageContext, release_id: str) -> bool:
-    lake = context.lake
-    return lake.exists(tables.RELEASES) and not lake.read(tables.RELEASES, release_id=[release_id]).isEmpty()
-
-
-def _release_row(context: StageContext, release_id: str, as_of: date) -> DataFrame:
-    written = context.lake.read(tables.TRAINING_SETS, release_id=[release_id]).groupBy("origin").count().collect()
-    counts = {row["origin"]: row["count"] for row in written}
-    row = (
-        release_id,
-        as_of,
-        "published",
-        context.now.replace(tzinfo=UTC),
-        context.label.settings_fingerprint,
-        counts.get("launch", 0),
-        counts.get("corrected", 0),
-        counts.get("confirmed", 0),
-    )
-    return context.spark.createDataFrame([row], tables.RELEASES.schema).coalesce(1)

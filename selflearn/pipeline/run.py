@@ -13,8 +13,9 @@ from selflearn.lakehouse.manifest import Manifest, succeeded_runs
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse, versions
 from selflearn.pipeline.labelling import LABEL
-from selflearn.pipeline.learning import GRAPH, RELEASE
+from selflearn.pipeline.learning import GRAPH
 from selflearn.pipeline.mining import DETECT, EVIDENCE, INGEST
+from selflearn.pipeline.releasing import RELEASE
 from selflearn.pipeline.rewriting import REWRITE
 from selflearn.pipeline.stage import Clock, Stage, run_stage, utc_now
 from selflearn.pipeline.variants import EMBED, VARIANTS

@@ -1,14 +1,18 @@
-"""Reading a training set without Spark."""
+"""Reading releases without Spark."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from selflearn.errors import DataError
+from selflearn.release.rows import Row
+from selflearn.release.training_set import EXAMPLE
 
 
 def load_training_set(path: str | Path, release: str | None = None) -> pd.DataFrame:
@@ -26,17 +30,100 @@ def load_training_set(path: str | Path, release: str | None = None) -> pd.DataFr
     Raises:
         DataError: there is no lake, no release yet, or none of that id.
     """
-    releases = _table(path, "releases").to_pandas()
-    published = releases[releases["state"] == "published"].sort_values(["as_of", "created_at"])
-    if published.empty:
-        raise DataError(f"{path} holds no published release", "run `selflearn run` over a few days of logs")
-    wanted = str(published["release_id"].iloc[-1]) if release is None else release
-    if wanted not in set(published["release_id"]):
-        known = ", ".join(published["release_id"].tail(5))
-        raise DataError(f"{path} holds no published release {wanted!r}", f"choose one of: {known}")
-    rows = _table(path, "training_sets").to_pandas(filters=[("release_id", "=", wanted)])
+    found = find_release(path, release, published=True)
+    rows = _table(path, "training_sets").to_pandas(filters=[("release_id", "=", found["release_id"])])
     rows["slots"] = [list(slots) for slots in rows["slots"]]
     return rows.drop(columns="release_id").sort_values("example_id", ignore_index=True)
+
+
+def read_releases(path: str | Path) -> pd.DataFrame:
+    """Every release, of any state, oldest first: the columns of `tables.RELEASES`.
+
+    Raises:
+        DataError: there is no lake, or no release in it.
+    """
+    releases = _table(path, "releases").to_pandas().sort_values(["as_of", "created_at"], ignore_index=True)
+    if releases.empty:
+        raise DataError(f"{path} holds no published release", "run `selflearn run` over a few days of logs")
+    return releases
+
+
+def find_release(path: str | Path, release: str | None = None, published: bool = False) -> pd.Series[Any]:
+    """A release's row; where no id is given, the one in use: the newest that is published.
+
+    Raises:
+        DataError: there is none, or none of that id.
+    """
+    releases = read_releases(path)
+    usable = releases[releases["state"] == "published"]
+    if release is None or published:
+        if usable.empty:
+            states = ", ".join(f"{row.release_id} is {row.state}" for row in releases.tail(5).itertuples())
+            raise DataError(
+                f"{path} holds no published release ({states})", "run `selflearn release show ID` to see why"
+            )
+        releases = usable
+    found = releases[releases["release_id"] == (release or releases["release_id"].iloc[-1])]
+    if found.empty:
+        known = ", ".join(releases["release_id"].tail(5))
+        kind = "published release" if published else "release"
+        raise DataError(f"{path} holds no {kind} {release!r}", f"choose one of: {known}")
+    return found.iloc[-1]
+
+
+def read_examples(path: str | Path, release_id: str) -> list[Row]:
+    """Rows of `training_set.EXAMPLE` of a release that is there, by `example_id`."""
+    filters = [("release_id", "=", release_id)]
+    table = _table(path, "training_sets").to_pyarrow_table(filters=filters, columns=[*EXAMPLE])
+    rows: list[Row] = table.sort_by("example_id").to_pylist()
+    return rows
+
+
+def read_vetoes(path: str | Path) -> pd.DataFrame:
+    """Every veto: the columns of `tables.VETOES`; no rows where none was ever given."""
+    try:
+        return DeltaTable(f"{path}/vetoes").to_pandas()
+    except TableNotFoundError:
+        return pd.DataFrame(columns=["veto_id", "created_at", "locale", "normalised_text", "intent", "reason"])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one release has that another has not: rows of `training_set.EXAMPLE` by `example_id`."""
+
+    added: list[Row]
+    removed: list[Row]
+    moved: list[tuple[Row, Row]]
+    """Examples of both in other splits or of other weights: before and after."""
+
+
+def compare_releases(path: str | Path, before: str, after: str) -> Difference:
+    """The difference of two releases that are or were published.
+
+    Raises:
+        DataError: there is none of an id, or its examples were never kept.
+    """
+    ids = [_kept(path, name) for name in (before, after)]
+    old, new = ({row["example_id"]: row for row in read_examples(path, name)} for name in ids)
+    kept = sorted(old.keys() & new.keys())
+    return Difference(
+        [new[name] for name in sorted(new.keys() - old.keys())],
+        [old[name] for name in sorted(old.keys() - new.keys())],
+        [(old[name], new[name]) for name in kept if _place(old[name]) != _place(new[name])],
+    )
+
+
+def _kept(path: str | Path, release: str) -> str:
+    found = find_release(path, release)
+    if found["state"] == "rejected":
+        raise DataError(
+            f"release {release!r} was rejected, and its examples were not kept", "see `selflearn release show` for why"
+        )
+    return str(found["release_id"])
+
+
+def _place(row: Row) -> tuple[str, float]:
+    return row["split"], row["weight"]
 
 
 def _table(path: str | Path, name: str) -> DeltaTable:

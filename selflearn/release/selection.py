@@ -1,100 +1,88 @@
-"""What goes into a training set: the launch set, new labels first, confirmed ones to keep the balance."""
+"""What the mine adds to the launch set: new labels first, what opposes them, and confirmed ones to keep the balance."""
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
-from selflearn.lakehouse import tables
 from selflearn.settings import Release
 
-_UNIT = "\x1f"
-_VALIDATION_PERCENT = 10
-_TEST_PERCENT = 10
+CHOSEN = (
+    "origin",
+    "locale",
+    "context",
+    "text",
+    "intent",
+    "slots",
+    "is_intent_only",
+    "annotated_utterance",
+    "weight",
+    "utterance_id",
+    "reason",
+    "first_day",
+    "is_held_out",
+)
+_RANK = "rank_of_origin"
+_ORIGINS = ("corrected", "hard_negative", "confirmed")
 
 
-def select_examples(labels: DataFrame, launch: DataFrame | None, settings: Release) -> DataFrame:
-    """Columns of `tables.TRAINING_SETS` but `release_id`.
+def select_labels(
+    labels: DataFrame, launch: DataFrame | None, variants: DataFrame | None, settings: Release
+) -> DataFrame:
+    """Columns of `CHOSEN`.
 
-    Launch sentences win over labels of the same utterance. Per locale and intent at most `max_per_goal` mined
-    examples are taken, corrected before confirmed, the most certain first; confirmed ones at most
-    `confirmed_share` times as many as the locale's corrected ones. The split is by the words.
+    An utterance of the launch set is not mined. Per locale and intent at most `max_per_goal` labels are taken,
+    corrected ones first, then hard negatives, then other confirmed ones, the most certain first; those that are not
+    corrected at most `confirmed_share` times as many as the locale's corrected ones.
+
+    Args:
+        labels: rows of `split.with_first_said`.
+        launch: `utterance_id`, and anything else.
+        variants: rows of `tables.GOAL_VARIANTS`.
+        settings: see there.
     """
     mined = labels if launch is None else labels.join(launch.select("utterance_id"), "utterance_id", "left_anti")
-    chosen = _balanced(_capped(mined, settings), settings)
-    examples = chosen.select(
-        F.when(F.col("is_new"), "corrected").otherwise("confirmed").alias("origin"),
-        "locale",
-        "context",
-        "text",
-        "intent",
-        "slots",
-        "is_intent_only",
-        "annotated_utterance",
-        F.round("p_correct", 6).alias("weight"),
-        "utterance_id",
-        "reason",
-    )
-    if launch is not None:
-        examples = examples.unionByName(_launch_examples(launch))
-    example_id = F.md5(F.concat_ws(_UNIT, "utterance_id", "intent", "annotated_utterance"))
-    return (
-        examples.withColumns({"example_id": example_id, "split": _split()})
-        .dropDuplicates(["example_id"])
-        .select(*(name for name in tables.TRAINING_SETS.schema.fieldNames() if name != "release_id"))
-    )
+    ranked = _with_rank(mined, variants)
+    chosen = _balanced(_capped(ranked, settings), settings)
+    origin = F.element_at(F.array(*map(F.lit, _ORIGINS)), F.col(_RANK))
+    return chosen.withColumns({"origin": origin, "weight": F.round("p_correct", 6)}).select(*CHOSEN)
 
 
-def content_hash(examples: DataFrame) -> str:
-    """Hex hash of the set of examples, whatever their order: same content, same release."""
-    columns = [F.to_json(name) if name == "slots" else F.col(name) for name in sorted(examples.columns)]
-    folded = examples.select(F.xxhash64(*columns).alias("hash")).agg(
-        F.coalesce(F.bit_xor("hash"), F.lit(0)).alias("hash"), F.count(F.lit(1)).alias("n")
-    )
-    row = folded.select(F.hex(F.xxhash64("hash", "n")).alias("hash")).first()
-    return str(row["hash"]).lower()[-10:].rjust(10, "0") if row else ""
+def hard_negatives(labels: DataFrame, variants: DataFrame) -> DataFrame:
+    """`utterance_id` of the confirmed labels whose words are near those of a corrected one that means something else.
+
+    Near is what the stage `variants` took for possibly one goal; the labels themselves say that it is not. They show
+    a trainer where the border runs that the new labels moved.
+    """
+    ends = ("left_utterance", "right_utterance")
+    pairs = variants.select(*ends)
+    both = pairs.unionByName(pairs.select(*(F.col(a).alias(b) for a, b in zip(ends, ends[::-1], strict=True))))
+    new = labels.where("is_new").select(F.col("utterance_id").alias(ends[0]), F.col("goal").alias("new_goal"))
+    known = labels.where("NOT is_new").select("utterance_id", "goal")
+    met = both.join(new, ends[0]).join(known, F.col(ends[1]) == F.col("utterance_id"))
+    return met.where("goal <> new_goal").select("utterance_id").distinct()
+
+
+def _with_rank(labels: DataFrame, variants: DataFrame | None) -> DataFrame:
+    if variants is None:
+        return labels.withColumn(_RANK, F.when(F.col("is_new"), 1).otherwise(3))
+    opposed = hard_negatives(labels, variants).withColumn("is_opposed", F.lit(True))
+    rank = F.when(F.col("is_new"), 1).when(F.col("is_opposed"), 2).otherwise(3)
+    return labels.join(opposed, "utterance_id", "left").withColumn(_RANK, rank).drop("is_opposed")
 
 
 def _capped(labels: DataFrame, settings: Release) -> DataFrame:
-    best_first = RowWindow.partitionBy("locale", "intent").orderBy(
-        F.desc("is_new"), F.desc("p_correct_lb"), "utterance_id"
-    )
+    best_first = RowWindow.partitionBy("locale", "intent").orderBy(_RANK, F.desc("p_correct_lb"), "utterance_id")
     return labels.withColumn("nth", F.row_number().over(best_first)).where(F.col("nth") <= settings.max_per_goal)
 
 
 def _balanced(labels: DataFrame, settings: Release) -> DataFrame:
-    best_first = RowWindow.partitionBy("locale", "is_new").orderBy(F.desc("p_correct_lb"), "utterance_id")
+    best_first = RowWindow.partitionBy("locale", "is_new").orderBy(_RANK, F.desc("p_correct_lb"), "utterance_id")
     n_new = F.sum(F.col("is_new").cast("int")).over(RowWindow.partitionBy("locale"))
     place = F.row_number().over(best_first)
     return (
         labels.withColumns({"n_new": n_new, "place": place})
         .where(F.col("is_new") | (F.col("place") <= F.ceil(F.col("n_new") * F.lit(settings.confirmed_share))))
         .drop("n_new", "place", "nth")
-    )
-
-
-def _launch_examples(launch: DataFrame) -> DataFrame:
-    return launch.select(
-        F.lit("launch").alias("origin"),
-        "locale",
-        "context",
-        "text",
-        "intent",
-        "slots",
-        "is_intent_only",
-        "annotated_utterance",
-        F.lit(1.0).alias("weight"),
-        "utterance_id",
-        F.lit("stands in the launch set").alias("reason"),
-    )
-
-
-def _split() -> Column:
-    """By the words, so that no sentence stands in two splits, in whatever context it was said."""
-    bucket = F.pmod(F.xxhash64("locale", F.lower("text")), F.lit(100))
-    return (
-        F.when(bucket < _VALIDATION_PERCENT, "validation")
-        .when(bucket < _VALIDATION_PERCENT + _TEST_PERCENT, "test")
-        .otherwise("train")
     )

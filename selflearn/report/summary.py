@@ -16,10 +16,11 @@ from selflearn.lakehouse.manifest import Manifest
 
 
 def stage_line(manifest: Manifest, skipped: bool) -> Text:
-    """One line per stage: its time and the rows it wrote."""
+    """One line per stage: its time, the rows it wrote, and what it has to say."""
     rows = ", ".join(f"{count:,} {name}" for name, count in manifest.row_counts.items())
     time = "done already" if skipped else f"{manifest.seconds:5.1f} s"
-    return Text.assemble((f"  {manifest.stage:<9}", "bold"), f"{time:>12}  ", (rows, "dim"))
+    told = "; ".join(part for part in (rows, manifest.message) if part)
+    return Text.assemble((f"  {manifest.stage:<9}", "bold"), f"{time:>12}  ", (told, "dim"))
 
 
 def mined_table(lake: str, days: list[date]) -> Table:

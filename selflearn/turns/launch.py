@@ -19,11 +19,11 @@ _SHOWN_ROWS = 3
 LAUNCH_COLUMNS = ("locale", "context", "text", "normalised_text", "utterance_id", "goal", "intent", "slots")
 
 
-def read_launch_set(spark: SparkSession, source: Source, mask: bool = True) -> DataFrame:
+def read_launch_set(spark: SparkSession, source: Source, mask: bool = True, name: str = "launch set") -> DataFrame:
     """Sentences of the launch set: `LAUNCH_COLUMNS`, one row per row of the source.
 
     Texts and slot values are masked as turns' are, or their utterances would differ. `mask` is
-    `settings.turns.mask_personal_data`.
+    `settings.turns.mask_personal_data`; `name` is what errors call the set, which may be another of the same shape.
 
     Raises:
         DataError: the path leads nowhere, a file cannot be read, or any row is unfit: its own training data is a
@@ -34,7 +34,7 @@ def read_launch_set(spark: SparkSession, source: Source, mask: bool = True) -> D
         {"locale": locale_column(F.col("locale")), "intent": present(F.col("intent"))}
     )
     rows = rows.withColumn("defect", _find_defect())
-    _refuse_defects(rows, source)
+    _refuse_defects(rows, source, name)
     return _cleaned(rows, mask)
 
 
@@ -51,7 +51,7 @@ def _find_defect() -> Column:
     )
 
 
-def _refuse_defects(rows: DataFrame, source: Source) -> None:
+def _refuse_defects(rows: DataFrame, source: Source, name: str) -> None:
     bad = rows.where(F.col("defect").isNotNull())
     with clear_read_errors():
         counts = {row["reason"]: row["count"] for row in bad.groupBy("defect.reason").count().sort("reason").collect()}
@@ -60,7 +60,7 @@ def _refuse_defects(rows: DataFrame, source: Source) -> None:
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         shown_rows = "".join(f"\n  - {example:.200}" for example in examples)
         raise DataError(
-            f"the launch set {source.path} has {sum(counts.values())} unfit rows ({listed}), such as{shown_rows}",
+            f"the {name} {source.path} has {sum(counts.values())} unfit rows ({listed}), such as{shown_rows}",
             "mend or remove these rows, then run again",
         )
 

@@ -20,7 +20,7 @@ from selflearn.lakehouse.tables.mining import (
     TURNS,
     UTTERANCES,
 )
-from selflearn.lakehouse.tables.releases import RELEASES, RUNS, TRAINING_SETS
+from selflearn.lakehouse.tables.releases import RELEASES, RUNS, TRAINING_SETS, VETOES
 
 OTHER_GOAL = "*"
 """Stands in a goal column for every goal that is not a candidate of the utterance."""
@@ -43,6 +43,7 @@ ALL_TABLES = (
     WEAK_LABELS,
     TRAINING_SETS,
     RELEASES,
+    VETOES,
     RUNS,
     ERASURES,
 )
@@ -68,5 +69,6 @@ __all__ = [
     "TURN_OUTCOMES",
     "UTTERANCES",
     "VARIANT_MODELS",
+    "VETOES",
     "WEAK_LABELS",
 ]

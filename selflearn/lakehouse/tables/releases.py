@@ -40,7 +40,7 @@ TRAINING_SETS = Table(
     partition=("release_id",),
     checks={
         "split_is_known": "split IN ('train', 'validation', 'test')",
-        "origin_is_known": "origin IN ('launch', 'corrected', 'confirmed')",
+        "origin_is_known": "origin IN ('launch', 'corrected', 'hard_negative', 'confirmed')",
         "weight_is_positive": "weight > 0 AND weight <= 1",
     },
     published=True,
@@ -56,12 +56,33 @@ RELEASES = Table(
         required("settings_fingerprint", STRING),
         required("n_launch", LONG),
         required("n_corrected", LONG),
+        required("n_hard_negatives", LONG),
         required("n_confirmed", LONG),
+        optional("champion_id", STRING),
+        required("reason", STRING),
+        required("figures", MapType(STRING, DOUBLE)),
+        required("issues", STRING),
+        required("card", STRING),
     ),
     key=("release_id",),
     partition=("release_id",),
     checks={"state_is_known": "state IN ('published', 'rejected', 'withdrawn')"},
     published=True,
+)
+
+VETOES = Table(
+    "vetoes",
+    columns(
+        required("veto_id", STRING),
+        required("created_at", TIMESTAMP),
+        optional("locale", STRING),
+        optional("normalised_text", STRING),
+        optional("intent", STRING),
+        required("reason", STRING),
+    ),
+    key=("veto_id",),
+    partition=("veto_id",),
+    checks={"names_something": "normalised_text IS NOT NULL OR intent IS NOT NULL"},
 )
 
 RUNS = Table(

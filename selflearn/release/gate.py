@@ -1,0 +1,132 @@
+"""The gate: challenger and champion read the same sentences, and a release must not lose what works.
+
+Both are trained the same way, one on the new training set, one on that of the release in use (on the launch set where
+there is none). The difference of their shares of right frames has a 95 % interval by paired bootstrap over sentences
+(Efron 1979; for NLU see Koehn 2004): both readings of a sentence are drawn together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from selflearn.ragged import Floats
+from selflearn.release.rows import Row, meaning_of
+from selflearn.release.trainer import Meaning
+
+_DRAWS = 2_000
+_DRAWS_AT_ONCE = 50
+_SEED = 20260105
+_INTERVAL = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Sentences whose meaning is known.
+
+    Attributes:
+        name: for people and figures.
+        rows: `text, locale, context, intent, slots, is_intent_only`.
+        weights: how much each counts.
+        is_protected: a loss must be ruled out; else it is enough that none is certain.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    weights: Floats
+    is_protected: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Shares of right frames in a suite; `low` to `high` is the interval of the challenger's less the champion's."""
+
+    suite: str
+    n: int
+    is_protected: bool
+    champion: float
+    challenger: float
+    low: float
+    high: float
+
+    def fault(self, max_loss: float) -> str | None:
+        """Why it speaks against the release; None where it does not."""
+        told = (
+            f"{self.suite}: {self.champion:.3f} to {self.challenger:.3f} of {self.n} sentences right, "
+            f"a change of {self.low:+.3f} to {self.high:+.3f}"
+        )
+        if self.high < 0:
+            return f"{told}, is a loss"
+        if self.is_protected and self.low < -max_loss:
+            return f"{told}, does not rule out a loss of more than {max_loss:g}"
+        return None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a release may be published, why, and what was measured."""
+
+    is_passed: bool
+    reason: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every number, by `suite.measure`."""
+        measures = ("n", "champion", "challenger", "low", "high")
+        return {f"{one.suite}.{name}": float(getattr(one, name)) for one in self.comparisons for name in measures}
+
+
+def judge(
+    suites: Sequence[Suite],
+    champion: Mapping[str, Sequence[Meaning]],
+    challenger: Mapping[str, Sequence[Meaning]],
+    max_loss: float,
+) -> Verdict:
+    """Compare both on every suite that has sentences, by what they read in each, by name.
+
+    Args:
+        suites: not all empty.
+        champion: readings of each suite's rows.
+        challenger: the same.
+        max_loss: greatest share of right frames that a protected suite may lose.
+    """
+    found = tuple(compare(suite, champion[suite.name], challenger[suite.name]) for suite in suites if suite.rows)
+    faults = [fault for one in found if (fault := one.fault(max_loss))]
+    if not found:
+        return Verdict(False, "there is no sentence to compare challenger and champion on", ())
+    best = max(found, key=lambda one: one.challenger - one.champion)
+    gained = f"no suite lost; {best.suite} went from {best.champion:.3f} to {best.challenger:.3f}"
+    return Verdict(not faults, "; ".join(faults) or gained, found)
+
+
+def compare(suite: Suite, champion: Sequence[Meaning], challenger: Sequence[Meaning]) -> Comparison:
+    """Both readings of a suite's rows against what they mean."""
+    right = np.array(
+        [[is_right(row, one) for row, one in zip(suite.rows, read, strict=True)] for read in (champion, challenger)]
+    )
+    before, after = (float(np.average(one, weights=suite.weights)) for one in right)
+    low, high = bootstrap(right[1].astype(float) - right[0], suite.weights)
+    return Comparison(suite.name, len(suite.rows), suite.is_protected, before, after, low, high)
+
+
+def bootstrap(differences: Floats, weights: Floats) -> tuple[float, float]:
+    """95 % interval of the weighted mean of paired differences, sentences drawn with replacement; seeded."""
+    rng, n = np.random.default_rng(_SEED), len(differences)
+    if not differences.any():
+        return 0.0, 0.0
+    means: list[npt.NDArray[np.float64]] = []
+    for _ in range(_DRAWS // _DRAWS_AT_ONCE):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS_AT_ONCE)
+        means.append((times @ (weights * differences)) / (times @ weights))
+    low, high = np.quantile(np.concatenate(means), _INTERVAL)
+    return float(low), float(high)
+
+
+def is_right(row: Row, read: Meaning) -> bool:
+    """Whether the reading is what the row means; of a row whose values are unknown the intent alone is compared."""
+    intent, slots = meaning_of(row)
+    return read[0] == intent and (slots is None or read[1] == slots)
