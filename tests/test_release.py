@@ -97,6 +97,7 @@ def labels() -> list[Row]:
     return [
         label(
             f"u{number:03}",
+            goal="rare" if number % 9 == 0 else "usual",
             locale=rng.choice(["en-US", "ja-JP", "ar-EG"]),
             intent=rng.choice(["play", "play", "stop", "weather"]),
             is_new=rng.random() < 0.25,
