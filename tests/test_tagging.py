@@ -87,13 +87,13 @@ def rows(*goals: tuple[str, float]) -> list[dict[str, object]]:
     return [{"goal": one, "posterior": p} for one, p in goals]
 
 
-def test_a_label_has_sure_tags_or_none(model: TagModel) -> None:
+def test_a_label_has_likely_tags_or_none(model: TagModel) -> None:
     both = goal("fly", ("city", "rome"), ("time", "noon"))
     found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((both, 0.9)), True)
     assert found.annotated == "fly to [city : rome] at [time : noon]"
     assert p is not None
     assert p >= SURE
-    # A value of the goal that the tags leave out makes the label one of its intent alone, and so does an extra one.
+    # A goal that leaves out what others like it have, or has a value that was not said, gives no tags.
     for other in (goal("fly", ("city", "rome")), goal("fly", ("city", "rome"), ("time", "noon"), ("seat", "window"))):
         found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((other, 0.9)), True)
         assert (found.is_intent_only, found.spans, found.annotated, p) == (True, (), "fly to rome at noon", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -22,6 +22,8 @@ from selflearn.nlu import Tagged
 MAX_UTTERANCES = 4_000
 """Of so many labels, by the hash of their id, the tags are learnt: training a tagger takes seconds for a thousand."""
 MIN_UTTERANCES = 200
+_LIKELY = 0.5
+"""Least posterior of the tags of a goal that is trusted: likelier than all others together."""
 _FIELDS = (*COLUMNS, "p_slots")
 _TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) for name in _FIELDS]).simpleString()
 
@@ -46,8 +48,8 @@ def learn_tags(chosen: DataFrame) -> TagModel | None:
 def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
     """Set `COLUMNS` and `p_slots`, the probability of the tags, were the intent right.
 
-    Tags that are less than `SURE`, or leave out a value of the goal, are not given. Without a model they are the goal's
-    values on the words.
+    The tags of a goal that is trusted are its values on the words, where all have a place and a model does not hold
+    other tags for likelier; those of an intent alone are the model's, where it is sure.
     """
 
     def tag(*columns: pa.Array) -> pa.Array:
@@ -77,8 +79,7 @@ def untagged(text: str, context: str, goals: Goals) -> Untagged:
     for goal, posterior in goals:
         annotation = annotate(text, goal)
         if not annotation.is_intent_only:
-            tags = tuple(Tagged(span.name, span.start, span.end) for span in annotation.spans)
-            beliefs[tags] += posterior / total
+            beliefs[_tags(annotation)] += posterior / total
     return Untagged(text, context, json.loads(goals[0][0])["intent"], dict(beliefs))
 
 
@@ -86,19 +87,24 @@ def _tagged(
     model: TagModel | None, utterance: str, text: str, context: str, goals: Iterable[dict[str, object]], is_goal: bool
 ) -> tuple[Annotation, float | None]:
     known = [(str(goal["goal"]), float(str(goal["posterior"]))) for goal in goals]
-    top = known[0][0]
-    without = intent_alone(text, top)
-    if model is None:
-        found = annotate(text, top) if is_goal else without
+    top, without = known[0][0], intent_alone(text, known[0][0])
+    own = annotate(text, top) if is_goal else without
+    if model is None or (is_goal and own.is_intent_only):
         p_slots = known[0][1] / sum(p for _, p in known)
-        return found, None if found.is_intent_only else p_slots
-    tags, p = model[_fold(utterance)].weigh(untagged(text, context, known)).best
-    names = Counter(one.slot for one in tags)
-    wanted = Counter(slot["name"] for slot in json.loads(top)["slots"])
-    if p < SURE or (is_goal and names != wanted):
+        return own, None if own.is_intent_only else p_slots
+    weighed = model[_fold(utterance)].weigh(untagged(text, context, known))
+    if is_goal:
+        p = weighed.of(_tags(own))
+        return (own, p) if p >= _LIKELY else (without, None)
+    tags, p = weighed.best
+    if p < SURE:
         return without, None
     spans = tuple(Span(one.slot, text[one.start : one.end], one.start, one.end) for one in tags)
     return Annotation(without.intent, spans, False, bracketed(text, spans)), p
+
+
+def _tags(annotation: Annotation) -> Tags:
+    return tuple(Tagged(span.name, span.start, span.end) for span in annotation.spans)
 
 
 def _fold(utterance: str) -> int:

@@ -27,7 +27,7 @@ Slots = tuple[str, ...]
 
 ROUNDS = 2
 SURE = 0.8
-"""A tagging is learnt from, and emitted, from this posterior on."""
+"""A tagging is learnt from, from this posterior on."""
 _LEAST = 1e-4
 _UNBELIEVED = 0.05
 """Belief in a tagging that no goal speaks for."""
@@ -56,6 +56,10 @@ class Weighed:
     def best(self) -> tuple[Tags, float]:
         at = int(np.argmax(self.posterior))
         return self.taggings[at], float(self.posterior[at])
+
+    def of(self, tags: Tags) -> float:
+        """Posterior of a tagging that is a candidate."""
+        return float(self.posterior[self.taggings.index(tags)])
 
 
 @dataclass(frozen=True)
