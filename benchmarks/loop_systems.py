@@ -29,7 +29,7 @@ from selflearn.nlu import Example, Tagged
 from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, Chain, absorb
 from selflearn.settings import Detect
 from selflearn.simulate.deployment import Rewrite, Told
-from selflearn.turns import frame_goal
+from selflearn.turns import frame_goal, normalise_text
 from simulated_turns import frame_of, observed_turns
 
 _CONFIDENT = 0.9
@@ -230,7 +230,7 @@ class SuccessChain(Miner):
         )
         best = counted[counted["people"] >= _CHAIN_PEOPLE].sort_values("mass").groupby("source_text").tail(1)
         return {
-            source.casefold(): Rewrite(f"{source} -> {target}", target)
+            normalise_text(source): Rewrite(f"{source} -> {target}", target)
             for source, target in best.index
             if friction[source] >= _LIKELY > friction[target]
         }

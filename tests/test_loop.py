@@ -217,7 +217,7 @@ def test_unknown_pools_are_named(tmp_path: Path) -> None:
 DATA = Path(os.environ.get("SELFLEARN_DATA", "../shared/data"))
 
 
-@pytest.mark.parametrize("name", ["hwu64", "slurp_asr", "slurp_text", "snips", "xsid:de", "dstc2_turns", "clinc150"])
+@pytest.mark.parametrize("name", ["slurp_asr", "xsid:de", "dstc2_turns", "clinc150"])
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder of data sets: set SELFLEARN_DATA")
 def test_data_sets_are_pools(name: str) -> None:
     wordings = pool_of(name, DATA)

@@ -257,7 +257,8 @@ def _told(turns: Sequence[Turn], place: int, session: str, with_slots: bool) -> 
     turn = turns[place]
     is_planted = turn.behaviour.startswith("plant")
     served = turn.reply.rewrite_id is not None
-    would_fail = not is_right(turn.reply.unserved, turn.said.goal, with_slots) if served else turn.is_failure
+    plain = turn.reply.unserved
+    plainly_fails = plain.probability < LEAST_SURE or not is_right(plain, turn.said.goal, with_slots)
     return Told(
         turn_id=f"{session}-{place:02d}",
         session_id=session,
@@ -267,7 +268,7 @@ def _told(turns: Sequence[Turn], place: int, session: str, with_slots: bool) -> 
         behaviour=turn.behaviour,
         is_failure=turn.is_failure,
         is_noticed=turn.is_noticed,
-        would_fail=would_fail,
+        would_fail=plainly_fails if served else turn.is_failure,
         rephrase_of=None if turn.rephrase_of is None else f"{session}-{turn.rephrase_of:02d}",
         is_planted=is_planted,
     )
