@@ -54,6 +54,7 @@ from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.ragged import offsets_of
 
 AS_OF = date(2025, 1, 31)
+READING = ("goal", "p_sum", "n_outcomes", "outcome_sum")
 
 
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
@@ -84,9 +85,11 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
         return rows.groupBy(*names).agg(sketch(person(F.col("user"))).alias("users"))
 
     listed = readings.groupBy("locale", "utterance_id").agg(
-        F.collect_list(F.struct("goal", "p_sum", "n_outcomes", "outcome_sum")).alias("readings")
+        F.collect_list(F.struct(F.lit(AS_OF).alias("turn_date"), *READING)).alias("readings")
     )
-    read = sketched(utterances).join(listed, ["locale", "utterance_id"], "left")
+    said_on = F.array(F.struct(F.lit(AS_OF).alias("turn_date"), F.lit(1.0).alias("weight"), "users"))
+    once = sketched(utterances).withColumn("said_on", said_on)
+    read = once.join(listed, ["locale", "utterance_id"], "left")
     return Window(read.withColumn("readings", F.coalesce("readings", F.array())), sketched(pairs), readings)
 
 
