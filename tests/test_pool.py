@@ -66,7 +66,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
             said += [(locale, f"{locale}|{name}", name, words, n, 0.25, user) for user in users]
         read += [(locale, f"{locale}|{name}", goal, *row) for (name, goal), row in graph.readings.items()]
         linked += [
-            (locale, *(f"{locale}|{end}" for end in ends), *row, False, user)
+            (locale, *(f"{locale}|{end}" for end in ends), *row, 1.0, False, user)
             for ends, row in graph.pairs.items()
             for user in graph.pair_users.get(ends, MANY_PEOPLE)
         ]
@@ -78,7 +78,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     readings = spark.createDataFrame(
         read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
     )
-    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, is_burst boolean, user string")
+    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, weight double, is_burst boolean, user string")
 
     def sketched(rows: DataFrame) -> DataFrame:
         names = [name for name in rows.columns if name != "user"]

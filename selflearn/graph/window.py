@@ -24,11 +24,11 @@ class Window:
 
     Attributes:
         utterances: `utterance_id, locale, context, text, n, friction, users` (a mergeable sketch), `said_on`, a list of
-            `turn_date, weight, users`, and `readings`, a list of `turn_date, goal, p_sum, n_outcomes, outcome_sum` for each day
-            and goal that the NLU considered; `outcome_sum` adds up the log-odds with which turns read as that goal
-            failed.
-        pairs: `locale, source_utterance, target_utterance, n, p, users, is_burst`; p is the mean probability of a
-            rephrase.
+            `turn_date, weight, users`, and `readings`, a list of `turn_date, goal, p_sum, n_outcomes, outcome_sum` for
+            each day and goal that the NLU considered; `outcome_sum` adds up the log-odds with which turns read as that
+            goal failed.
+        pairs: `locale, source_utterance, target_utterance, n, p, users, weight, is_burst`; p is the mean probability of
+            a rephrase, the weight that of the last day.
         readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
@@ -59,6 +59,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         "users",
         *((F.col(column) * F.col("weight")).alias(column) for column in _SUMS),
     )
+    day = F.struct("turn_date", "weight", "users")
     reading = F.struct("turn_date", F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
     utterances = (
         rows.where("kind <> 'pair'")
@@ -69,9 +70,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.sum(_of_utterance("n")).alias("n"),
             (F.sum(_of_utterance("friction_sum")) / F.sum(_of_utterance("n"))).alias("friction"),
             merged(F.col("users")).alias("users"),
-            F.collect_list(F.when(F.col("kind") == "utterance", F.struct("turn_date", "weight", "users"))).alias(
-                "said_on"
-            ),
+            F.collect_list(F.when(F.col("kind") == "utterance", day)).alias("said_on"),
             F.collect_list(F.when(F.col("kind") == "reading", reading)).alias("readings"),
         )
     )
@@ -82,6 +81,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),
             merged(F.col("users")).alias("users"),
+            F.max("weight").alias("weight"),
             is_burst(F.sum("n_seen"), F.max("n_seen")).alias("is_burst"),
         )
         .join(F.broadcast(_has_week(in_window)), "locale")
