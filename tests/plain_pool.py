@@ -151,12 +151,11 @@ def plain_candidate(p_nlu: float, outcome: float, p: float | None = None) -> dic
 
 def plain_own(graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]) -> Candidates:
     n, own = graph.utterances[utterance], {goal: row for (of, goal), row in graph.readings.items() if of == utterance}
-    votes = min(1.0, len(graph.users.get(utterance, "u")) / n)
     lent, n_lent = plain_lent(graph, utterance, prior, ids)
     known = []
     for goal in {*own, *lent}:
         p_sum, times, outcome_sum = own.get(goal, (0.0, 0.0, 0.0))
-        outcome = -outcome_sum * votes / math.sqrt(max(1.0, times * votes)) if times else 0.0
+        outcome = -outcome_sum / math.sqrt(max(1.0, times)) if times else 0.0
         p = min(1.0, (p_sum + lent.get(goal, 0.0)) / (n + n_lent))
         known.append((-p, ids[goal], goal, min(1.0, p_sum / n), outcome))
     known = sorted(known)[: SETTINGS.max_candidate_goals - 1]

@@ -288,11 +288,12 @@ READ = ("p_sum", "n_outcomes", "outcome_sum")
 def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: list[Row], log: Log) -> None:
     as_of = DAYS[-1] + timedelta(days=5)
     window = sum_window(frame(spark, tables.EVIDENCE, mined), as_of, SETTINGS)
-    sums: dict[tuple[str, ...], Row] = defaultdict(lambda: dict.fromkeys(SUMS, 0.0) | {"users": set()})
+    sums: dict[tuple[str, ...], Row] = defaultdict(lambda: dict.fromkeys((*SUMS, "weight"), 0.0) | {"users": set()})
     for (day, *key), row in plain(log).items():
         weight = 0.5 ** ((as_of - day).days / 10)
         total = sums[tuple(key)]
         total["users"] |= row["users"]
+        total["weight"] = max(total["weight"], weight)
         for name in SUMS:
             total[name] += weight * row[name]
     found = {}

@@ -54,6 +54,7 @@ from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.ragged import offsets_of
 
 AS_OF = date(2025, 1, 31)
+READING = ("goal", "p_sum", "n_outcomes", "outcome_sum")
 
 
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
@@ -65,7 +66,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
             said += [(locale, f"{locale}|{name}", name, words, n, 0.25, user) for user in users]
         read += [(locale, f"{locale}|{name}", goal, *row) for (name, goal), row in graph.readings.items()]
         linked += [
-            (locale, *(f"{locale}|{end}" for end in ends), *row, False, user)
+            (locale, *(f"{locale}|{end}" for end in ends), *row, 1.0, False, user)
             for ends, row in graph.pairs.items()
             for user in graph.pair_users.get(ends, MANY_PEOPLE)
         ]
@@ -77,16 +78,18 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     readings = spark.createDataFrame(
         read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
     )
-    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, is_burst boolean, user string")
+    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, weight double, is_burst boolean, user string")
 
     def sketched(rows: DataFrame) -> DataFrame:
         names = [name for name in rows.columns if name != "user"]
         return rows.groupBy(*names).agg(sketch(person(F.col("user"))).alias("users"))
 
     listed = readings.groupBy("locale", "utterance_id").agg(
-        F.collect_list(F.struct("goal", "p_sum", "n_outcomes", "outcome_sum")).alias("readings")
+        F.collect_list(F.struct(F.lit(AS_OF).alias("turn_date"), *READING)).alias("readings")
     )
-    read = sketched(utterances).join(listed, ["locale", "utterance_id"], "left")
+    said_on = F.array(F.struct(F.lit(AS_OF).alias("turn_date"), F.lit(1.0).alias("weight"), "users"))
+    once = sketched(utterances).withColumn("said_on", said_on)
+    read = once.join(listed, ["locale", "utterance_id"], "left")
     return Window(read.withColumn("readings", F.coalesce("readings", F.array())), sketched(pairs), readings)
 
 

@@ -30,7 +30,7 @@ MAX_WORDS = 20_000
 _LEAST_TURNS, _MOST_TURNS = 0.01, 100.0
 _LOCALE_COUNTS_AS = 1.0
 """Turns that the locale's readings count as beside those of the words elsewhere."""
-_SAID = ("utterance_id", "context", "n", "friction", "users")
+_SAID = ("utterance_id", "context", "n", "friction", "users", "said_on")
 
 
 def by_words(utterances: DataFrame) -> DataFrame:
@@ -49,10 +49,35 @@ def read_readings(lists: pa.ListArray) -> Readings:
     return Readings(offsets(lists), goal.to_numpy(), *map(numbers, sums))
 
 
-def capped(readings: Readings, most: Floats) -> Readings:
-    """Readings with outcomes that count as at most that share of what they are, for each utterance."""
-    share = np.repeat(np.minimum(most, 1.0), np.diff(readings.offsets))
-    return replace(readings, n_outcomes=readings.n_outcomes * share, outcome_sum=readings.outcome_sum * share)
+def once_each(readings: Readings, day: Ints, said_on: pa.ListArray) -> Readings:
+    """Outcomes in which a person counts once for an utterance, as of the last day they said it.
+
+    Args:
+        readings: of utterances.
+        day: of each reading.
+        said_on: `turn_date, weight, users` of each day that an utterance was said on; readings have that weight.
+    """
+    days = said_on.flatten()
+    of_utterance, date, weight = rows(said_on), day_numbers(days.field("turn_date")), numbers(days.field("weight"))
+    of_day, person = rows(days.field("users")), days.field("users").flatten().to_numpy()
+    order = np.lexsort((-weight[of_day], person, of_utterance[of_day]))
+    of_day, person = of_day[order], person[order]
+    is_new = np.ones(len(person), dtype=bool)
+    is_new[1:] = (person[1:] != person[:-1]) | (of_utterance[of_day][1:] != of_utterance[of_day][:-1])
+    start, who = np.flatnonzero(is_new), np.cumsum(is_new) - 1
+    share = weight[of_day[start]] / sum_of(weight[of_day], np.append(start, len(person)))
+    n_people = np.maximum(np.bincount(of_day, minlength=len(days)), 1)
+    share = np.bincount(of_day, weights=share[who], minlength=len(days)) / n_people
+    order = np.lexsort((date, of_utterance))
+    reader = np.repeat(np.arange(len(said_on)), np.diff(readings.offsets))
+    at, _ = place_in((of_utterance[order], date[order]), (reader, day))
+    once = share[order][at]
+    return replace(readings, n_outcomes=readings.n_outcomes * once, outcome_sum=readings.outcome_sum * once)
+
+
+def day_numbers(dates: pa.Array) -> Ints:
+    """Days since 1970."""
+    return np.asarray(dates.cast(pa.int32()).to_numpy(), dtype=np.int64)
 
 
 def back_off(

@@ -124,8 +124,10 @@ def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
 def graph_edges(window: Window, as_of: date) -> DataFrame:
     """Columns of `tables.GRAPH_EDGES`.
 
-    `n_votes` are the pairs that count: one for each person, however often they said so, and one for all of a burst.
+    `n_votes` are the pairs that count: one for each person, as of the last day, however often they said so, and one for
+    all of a burst.
     """
+    people = F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))
     return with_chance_z(window.pairs).select(
         F.lit(as_of).alias("as_of"),
         "locale",
@@ -134,6 +136,6 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
         F.col("n").alias("n_pairs"),
         F.least("p", F.lit(1.0)).alias("p_rephrase"),
         n_people(F.col("users")).alias("n_users"),
-        F.least("n", F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))).alias("n_votes"),
+        F.least("n", F.col("weight") * people).alias("n_votes"),
         "chance_z",
     )

@@ -33,12 +33,13 @@ from selflearn.graph.columns import (
     WITHOUT_ONE,
     by_batch,
     candidate_lists,
+    fields,
     numbers,
     offsets,
     read_candidates,
     rows,
 )
-from selflearn.graph.context import Strengths, back_off, capped, read_readings
+from selflearn.graph.context import Strengths, back_off, day_numbers, once_each, read_readings
 from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
 from selflearn.graph.weights import SOURCES, PoolWeights
@@ -66,8 +67,8 @@ def own_beliefs(
 ) -> DataFrame:
     """What each utterance's own readings and outcomes make of it, before any message; columns of `BELIEFS`.
 
-    `words` are those of `by_words`: an utterance backs off to the same words in other contexts. Its outcomes count as
-    no more than one for each of its people, on however many days they said it.
+    `words` are those of `by_words`: an utterance backs off to the same words in other contexts. Of
+    its outcomes, each person's count as one, on however many days they said it.
     """
     most = settings.max_candidate_goals
 
@@ -76,8 +77,8 @@ def own_beliefs(
         said = batch.column("said").flatten()
         of_words = {name: batch.column(name).take(pa.array(row)) for name in ("locale", "text")}
         readings, n_turns = read_readings(said.field("readings")), numbers(said.field("n"))
-        n_users = count_people(rows(said.field("users")), said.field("users").flatten().to_numpy(), len(said))
-        readings = capped(readings, n_users / n_turns)
+        (dates,) = fields(said.field("readings"), "turn_date")
+        readings = once_each(readings, day_numbers(dates), said.field("said_on"))
         locale = of_words["locale"].to_pylist()
         lent = back_off(readings, row, n_turns, locale, prior, strengths, most)
         own = own_candidates(readings, n_turns, locale, prior, most, lent)

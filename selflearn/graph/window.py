@@ -23,11 +23,12 @@ class Window:
     """Utterances and edges of a window.
 
     Attributes:
-        utterances: `utterance_id, locale, context, text, n, friction, users` (a mergeable sketch) and `readings`, a
-            list of `goal, p_sum, n_outcomes, outcome_sum` for each day and goal that the NLU considered; `outcome_sum`
-            adds up the log-odds with which turns read as that goal failed.
-        pairs: `locale, source_utterance, target_utterance, n, p, users, is_burst`; p is the mean probability of a
-            rephrase.
+        utterances: `utterance_id, locale, context, text, n, friction, users` (a mergeable sketch), `said_on`, a list of
+            `turn_date, weight, users`, and `readings`, a list of `turn_date, goal, p_sum, n_outcomes, outcome_sum` for
+            each day and goal that the NLU considered; `outcome_sum` adds up the log-odds with which turns read as that
+            goal failed.
+        pairs: `locale, source_utterance, target_utterance, n, p, users, weight, is_burst`; p is the mean probability of
+            a rephrase, the weight that of the last day.
         readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
@@ -46,7 +47,9 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     days = window_days(as_of, settings)
     in_window = evidence.where(F.col("turn_date").between(days[0], days[-1]))
     rows = weighted(in_window, as_of, settings).select(
+        "turn_date",
         "kind",
+        "weight",
         F.col("n").alias("n_seen"),
         "locale",
         F.col("source_utterance").alias("utterance_id"),
@@ -56,7 +59,8 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         "users",
         *((F.col(column) * F.col("weight")).alias(column) for column in _SUMS),
     )
-    reading = F.struct(F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
+    day = F.struct("turn_date", "weight", "users")
+    reading = F.struct("turn_date", F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
     utterances = (
         rows.where("kind <> 'pair'")
         .groupBy("utterance_id", "locale")
@@ -66,6 +70,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.sum(_of_utterance("n")).alias("n"),
             (F.sum(_of_utterance("friction_sum")) / F.sum(_of_utterance("n"))).alias("friction"),
             merged(F.col("users")).alias("users"),
+            F.collect_list(F.when(F.col("kind") == "utterance", day)).alias("said_on"),
             F.collect_list(F.when(F.col("kind") == "reading", reading)).alias("readings"),
         )
     )
@@ -76,6 +81,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),
             merged(F.col("users")).alias("users"),
+            F.max("weight").alias("weight"),
             is_burst(F.sum("n_seen"), F.max("n_seen")).alias("is_burst"),
         )
         .join(F.broadcast(_has_week(in_window)), "locale")
