@@ -100,6 +100,7 @@ def labels() -> list[Row]:
             goal="rare" if number % 9 == 0 else "usual",
             locale=rng.choice(["en-US", "ja-JP", "ar-EG"]),
             intent=rng.choice(["play", "play", "stop", "weather"]),
+            goal=rng.choice("ab"),
             is_new=rng.random() < 0.25,
             p_correct=0.5 + number / 500,
             p_correct_lb=rng.choice([0.3, 0.5, 0.7]),
@@ -117,7 +118,7 @@ def launch(labels: list[Row]) -> list[Row]:
 def variants(labels: list[Row]) -> set[tuple[str, str]]:
     rng = Random(5)
     names = [row["utterance_id"] for row in labels]
-    drawn = [sorted(rng.sample(names, 2)) for _ in range(300)]
+    drawn = [sorted(rng.sample(names, 2)) for _ in range(40)]
     return {(left, right) for left, right in drawn}
 
 

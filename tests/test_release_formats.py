@@ -210,14 +210,14 @@ def test_the_card_names_what_it_counts() -> None:
     from selflearn.release import Comparison, Verdict, find_issues
 
     rows = [example("a"), example("b", "stop", origin="corrected", weight=0.9, split="test")]
-    verdict = Verdict(True, "fine", (Comparison("golden smoke", 12, True, 0.5, 0.75, 0.1, 0.4),))
+    verdict = Verdict(True, "fine", (Comparison("golden a|b", 12, True, 0.5, 0.75, 0.1, 0.4),))
     made = Made("2026-01-11-abc", date(2026, 1, 11), "0123", None, {"vetoed": 2})
     text = card(made, rows, find_issues(rows, {}), verdict)
     for told in (
         "# Training set 2026-01-11-abc",
         "| train | 1 | 0 | 0 | 0 |",
         "| test | 0 | 1 | 0 | 0 |",
-        "| golden smoke | 12 | 0.500 | 0.750 | +0.100 to +0.400 |",
+        "| golden a\\|b | 12 | 0.500 | 0.750 | +0.100 to +0.400 |",
         "the launch set alone",
         "Left out: 2 vetoed.",
     ):
