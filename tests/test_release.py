@@ -97,7 +97,6 @@ def labels() -> list[Row]:
     return [
         label(
             f"u{number:03}",
-            goal="rare" if number % 9 == 0 else "usual",
             locale=rng.choice(["en-US", "ja-JP", "ar-EG"]),
             intent=rng.choice(["play", "play", "stop", "weather"]),
             goal=rng.choice("ab"),
