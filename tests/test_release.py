@@ -425,7 +425,7 @@ def test_a_failed_export_leaves_the_earlier_file_and_nothing_else(tmp_path: Path
     ],
 )
 def test_the_commands_tell_what_the_tables_hold(published: Path, arguments: list[str], told: list[str]) -> None:
-    result = CliRunner().invoke(app, ["release", *arguments, "--lake", str(published)])
+    result = CliRunner().invoke(app, ["release", *arguments, "--lake", str(published)], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     for part in told:
         assert part in result.output
