@@ -14,7 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import BooleanType, DateType, StructField, StructType
 from typer.testing import CliRunner
@@ -349,6 +351,13 @@ def test_releases_of_any_state_are_listed_and_the_one_in_use_is_found(published:
     with pytest.raises(DataError, match="holds no release 'never'") as caught:
         find_release(published, "never")
     assert "bad" in caught.value.next_step
+
+
+def test_a_lake_of_an_earlier_version_is_told_as_such(tmp_path: Path) -> None:
+    old = pa.table({"release_id": ["a"], "as_of": [DAY], "created_at": [DAY], "state": ["published"]})
+    write_deltalake(str(tmp_path / "releases"), old)
+    with pytest.raises(DataError, match="lacks card, issues, n_hard_negatives, reason: an earlier version wrote it"):
+        read_releases(tmp_path)
 
 
 def test_what_differs_between_two_releases_is_told(published: Path) -> None:
