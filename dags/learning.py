@@ -1,5 +1,7 @@
 """Learning: a week of evidence to a training set, once all seven days of the week are mined.
 
+A release that its gate rejects is no failed run: `selflearn release list` tells of it, and the one before stays in use.
+
 A run is a partition; its key is the week's Monday, and what it learns is as of the week's Sunday. A run as of another
 day: start it with the parameter `as_of`.
 """

@@ -8,14 +8,17 @@ import stat
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import BooleanType, DateType, StructField, StructType
 from typer.testing import CliRunner
 
@@ -23,7 +26,7 @@ from release_rows import example
 from selflearn.cli import app
 from selflearn.errors import DataError, SettingsError
 from selflearn.lakehouse import tables
-from selflearn.lakehouse.store import CommitLabel, Lakehouse
+from selflearn.lakehouse.store import Lakehouse
 from selflearn.release import (
     FORMATS,
     compare_releases,
@@ -41,7 +44,6 @@ from selflearn.release.selection import CHOSEN, hard_negatives
 from selflearn.settings import Release
 
 ROOT = Path(__file__).parents[1]
-LABEL = CommitLabel("run", "fingerprint")
 LABELS = StructType(
     [
         *(field for field in tables.WEAK_LABELS.schema if field.name != "as_of"),
@@ -267,12 +269,12 @@ def test_a_veto_of_nothing_is_refused_and_one_of_the_same_is_the_same() -> None:
     assert veto("", "play", "", "").veto_id != veto("", "", "play", "").veto_id
 
 
-def release_row(name: str, day: int, state: str, **fields: Any) -> tuple[Any, ...]:
-    row = {
+def release_row(name: str, day: int, state: str) -> Row:
+    return {
         "release_id": name,
         "as_of": date(2025, 1, day),
         "state": state,
-        "created_at": datetime(2025, 1, 9),
+        "created_at": datetime(2025, 1, 9, tzinfo=UTC),
         "settings_fingerprint": "fingerprint",
         "n_launch": 0,
         "n_corrected": 3,
@@ -280,11 +282,18 @@ def release_row(name: str, day: int, state: str, **fields: Any) -> tuple[Any, ..
         "n_confirmed": 0,
         "champion_id": None,
         "reason": f"{name} is {state}",
-        "figures": {"head traffic.champion": 0.5},
+        "figures": [("head traffic.champion", 0.5)],
         "issues": '{"counts": {}, "listed": []}',
         "card": f"# Card of {name}",
-    } | fields
-    return tuple(row[name] for name in tables.RELEASES.schema.fieldNames())
+    }
+
+
+def write_lake(root: Path, releases: list[Row], sets: dict[str, list[Row]]) -> None:
+    """The tables of releases as Spark writes them, without Spark."""
+    examples = [row | {"release_id": release} for release, rows in sets.items() for row in rows]
+    for table, rows in ((tables.RELEASES, releases), (tables.TRAINING_SETS, examples)):
+        written = pa.Table.from_pylist(rows, to_arrow_schema(table.schema, timezone="UTC"))
+        write_deltalake(str(root / table.name), written, partition_by=list(table.partition))
 
 
 def spanned(text: str, **fields: Any) -> Row:
@@ -292,24 +301,16 @@ def spanned(text: str, **fields: Any) -> Row:
 
 
 @pytest.fixture(scope="module")
-def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of releases: two published, of which `newer` has the later day, one withdrawn, one rejected."""
     root = tmp_path_factory.mktemp("published")
-    house = Lakehouse(spark, str(root))
     states = (("newer", 7, "published"), ("older", 6, "published"), ("gone", 8, "withdrawn"), ("bad", 9, "rejected"))
-    rows = [release_row(*state) for state in states]
-    house.append(tables.RELEASES, spark.createDataFrame(rows, tables.RELEASES.schema).coalesce(1), LABEL)
     sets = {
         "newer": [spanned("b"), spanned("a", weight=0.5), spanned("كلمة")],
         "older": [spanned("a"), spanned("z")],
         "gone": [spanned("a")],
     }
-    names = tables.TRAINING_SETS.schema.fieldNames()
-    examples = [
-        tuple((row | {"release_id": release})[name] for name in names) for release, of in sets.items() for row in of
-    ]
-    written = spark.createDataFrame(examples, tables.TRAINING_SETS.schema).coalesce(1)
-    house.replace(tables.TRAINING_SETS, written, LABEL, release_id=list(sets))
+    write_lake(root, [release_row(*state) for state in states], sets)
     return root
 
 
@@ -354,6 +355,13 @@ def test_releases_of_any_state_are_listed_and_the_one_in_use_is_found(published:
     with pytest.raises(DataError, match="holds no release 'never'") as caught:
         find_release(published, "never")
     assert "bad" in caught.value.next_step
+
+
+def test_a_lake_of_an_earlier_version_is_told_as_such(tmp_path: Path) -> None:
+    old = pa.table({"release_id": ["a"], "as_of": [DAY], "created_at": [DAY], "state": ["published"]})
+    write_deltalake(str(tmp_path / "releases"), old)
+    with pytest.raises(DataError, match="lacks card, issues, n_hard_negatives, reason: an earlier version wrote it"):
+        read_releases(tmp_path)
 
 
 def test_what_differs_between_two_releases_is_told(published: Path) -> None:
@@ -431,14 +439,10 @@ def test_the_commands_tell_what_the_tables_hold(published: Path, arguments: list
         assert part in result.output
 
 
-def test_an_export_tells_what_the_format_cannot_carry(spark: SparkSession, lake: Path, tmp_path: Path) -> None:
-    house = Lakehouse(spark, str(lake))
-    row = release_row("one", 7, "published")
-    house.append(tables.RELEASES, spark.createDataFrame([row], tables.RELEASES.schema).coalesce(1), LABEL)
-    names = tables.TRAINING_SETS.schema.fieldNames()
-    rows = [example(text) | {"release_id": "one"} for text in ("play [it](now)", "play [x : y]", "play")]
-    written = spark.createDataFrame([tuple(row[name] for name in names) for row in rows], tables.TRAINING_SETS.schema)
-    house.replace(tables.TRAINING_SETS, written.coalesce(1), LABEL, release_id=["one"])
+def test_an_export_tells_what_the_format_cannot_carry(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    texts = ("play [it](now)", "play [x : y]", "play")
+    write_lake(lake, [release_row("one", 7, "published")], {"one": [example(text) for text in texts]})
     for format_name, hidden in (("rasa", "play [it](now)"), ("massive", "play [x : y]")):
         out = tmp_path / format_name
         arguments = ["release", "export", "--lake", str(lake), "--out", str(out), "--format", format_name]

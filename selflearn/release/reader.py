@@ -40,9 +40,15 @@ def read_releases(path: str | Path) -> pd.DataFrame:
     """Every release, of any state, oldest first: the columns of `tables.RELEASES`.
 
     Raises:
-        DataError: there is no lake, or no release in it.
+        DataError: there is no lake, no release in it, or another version wrote it.
     """
     releases = _table(path, "releases").to_pandas().sort_values(["as_of", "created_at"], ignore_index=True)
+    missing = sorted({"reason", "card", "issues", "n_hard_negatives"} - set(releases.columns))
+    if missing:
+        raise DataError(
+            f"table releases of {path} lacks {', '.join(missing)}: an earlier version wrote it",
+            "mine into a new lake folder, or move the old table away",
+        )
     if releases.empty:
         raise DataError(f"{path} holds no published release", "run `selflearn run` over a few days of logs")
     return releases

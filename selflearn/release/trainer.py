@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from selflearn.errors import DataError, InfrastructureError, SettingsError
-from selflearn.nlu import ReferenceNLU, examples_of
 from selflearn.release.rows import Row, digest
 from selflearn.settings import Trainer
 
@@ -70,6 +69,9 @@ def read_by_each(
 
 def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning]:
     """What the reference NLU reads the sentences as. All examples count alike: weights did not help it."""
+    # Takes seconds to import, and who only reads a release needs none of it.
+    from selflearn.nlu import ReferenceNLU, examples_of
+
     nlu = ReferenceNLU(examples_of(row | {"weight": 1.0} for row in with_fewer_launch_sentences(rows)))
     readings = nlu.read([row["text"] for row in asked], [row["context"] for row in asked])
     return [(first.intent, first.items) for first, *_ in readings]

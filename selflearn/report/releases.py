@@ -17,13 +17,14 @@ def releases_table(releases: pd.DataFrame) -> Table:
     """All releases, oldest first; the one in use is marked."""
     in_use = releases.loc[releases["state"] == "published", "release_id"].tail(1).tolist()
     table = Table(title="Releases", title_justify="left", box=None)
-    for name in ("release", "as of", "state", "launch", "corrected", "hard negatives", "confirmed", "reason"):
-        table.add_column(name, justify="right" if name in ("launch", "corrected", "confirmed") else "left")
+    table.add_column("release", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("launch + mined", justify="right")
+    table.add_column("reason", overflow="fold")
     for row in releases.to_dict("records"):
-        counts = (row[f"n_{name}"] for name in ("launch", "corrected", "hard_negatives", "confirmed"))
         state = "in use" if row["release_id"] in in_use else row["state"]
-        shown = (f"{int(count):,}" for count in counts)
-        table.add_row(row["release_id"], row["as_of"].isoformat(), state, *shown, row["reason"])
+        n_mined = sum(int(row[f"n_{name}"]) for name in ("corrected", "hard_negatives", "confirmed"))
+        table.add_row(row["release_id"], state, f"{int(row['n_launch']):,} + {n_mined:,}", row["reason"])
     return table
 
 
