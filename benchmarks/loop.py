@@ -112,44 +112,39 @@ def contest(
         return
     deployment = Deployment(division, world, seed)
     launch = [_example(one, world.with_slots) for one in division.launch]
-    nlu = launched = ReferenceNLU(launch)
+    nlu = ReferenceNLU(launch)
     popularity = dict(zip(deployment.pool.intents, deployment.pool.popularity(0), strict=True))
-    test = Unseen.of(deployment.test(), launched, popularity, world.with_slots)
+    test = Unseen.of(deployment.test(), nlu, popularity, world.with_slots)
     folder = work / f"{name.replace(' ', '-')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     system, meant = _system(name, launch, division, folder, world.with_slots), Meant()
     assistant = Assistant(nlu, "launch")
-    start = {"system": name, "seed": seed, "cycle": 0, **nlu_scores(launched, test)}
     if not n_done:
-        yield start
+        yield {"system": name, "seed": seed, "cycle": 0, **nlu_scores(nlu, test)}
     for cycle in range(1, world.n_cycles + 1):
-        began = time.perf_counter()
         day = _START + timedelta(days=cycle - 1)
         rows, told = deployment.day(cycle - 1, day, assistant)
         meant.add(told)
-        talked = time.perf_counter()
+        began = time.perf_counter()
         learnt = system.learn(day, rows, told)
-        learned = time.perf_counter()
+        seconds = {"": time.perf_counter() - began} | {f"_{stage}": took for stage, took in learnt.seconds.items()}
         of_labels = meant.label_scores(learnt.labels, nlu)
         if learnt.examples is not None:
             nlu = ReferenceNLU(learnt.examples)
         assistant = Assistant(nlu, f"cycle-{cycle}", learnt.rewrites)
-        record = {
-            "system": name,
-            "seed": seed,
-            "cycle": cycle,
-            "turns": len(rows),
-            **nlu_scores(nlu, test),
-            **of_labels,
-            **traffic_scores(told, [row["rewrite_id"] for row in rows]),
-            "examples": len(learnt.examples or launch),
-            "rewrites": len(learnt.rewrites),
-            "seconds_learning": learned - talked,
-            **{f"seconds_{stage}": seconds for stage, seconds in learnt.seconds.items()},
-            "seconds": time.perf_counter() - began,
-        }
         if cycle >= n_done:
-            yield record
+            yield {
+                "system": name,
+                "seed": seed,
+                "cycle": cycle,
+                "turns": len(rows),
+                **nlu_scores(nlu, test),
+                **of_labels,
+                **traffic_scores(told, [row["rewrite_id"] for row in rows]),
+                "examples": len(learnt.examples or launch),
+                "rewrites": len(learnt.rewrites),
+                **{f"seconds_learning{stage}": took for stage, took in seconds.items()},
+            }
 
 
 def table(systems: dict[str, dict[str, dict[str, float]]], with_slots: bool) -> dict[str, dict[str, str]]:
