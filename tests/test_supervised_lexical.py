@@ -152,4 +152,4 @@ def test_no_score_that_weighs_the_models_comes_from_one_that_saw_gold_of_the_use
     )
     np.testing.assert_array_equal(before.left_out[mine], after.left_out[mine])
     assert (before.left_out[~mine] != after.left_out[~mine]).mean() > 0.8
-    assert len(before.trees) == len(before.coefficients) == fitting._BAGS
+    assert len(before.trees) == len(before.coefficients) == fitting._BAGS * fitting._DRAWS
