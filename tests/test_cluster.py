@@ -129,11 +129,11 @@ def test_no_row_was_lost_or_doubled_and_of_two_backfills_one_gives_the_same(
     first = start_job(cluster, home / "made_up.yaml", "backfill", *span(DAYS))
     wait_for(lambda: is_held(home / "made_up", "mining") or first.poll() is not None, 300)
     second = submit(cluster, home / "made_up.yaml", "backfill", *span(DAYS[:1]))
-    _, told = first.communicate(timeout=1800)
+    told, _ = first.communicate(timeout=1800)
     assert first.returncode == 0, told[-3000:]
-    assert second.returncode == 5, second.stderr[-3000:]
-    assert "a run over 2026-01-05 to 2026-01-07 on" in second.stderr
-    assert "Next: wait for it to end" in second.stderr
+    assert second.returncode == 5, second.stdout[-3000:]
+    assert "a run over 2026-01-05 to 2026-01-07 on" in second.stdout
+    assert "Next: wait for it to end" in second.stdout
     names = sorted({table.name for stage in (*MINING, *LEARNING) for table in stage.writes} - {"releases"})
     for name in names:
         assert content_of(home / "lake", name) == content_of(home / "made_up", name), name
@@ -141,7 +141,7 @@ def test_no_row_was_lost_or_doubled_and_of_two_backfills_one_gives_the_same(
 
 def test_a_backfill_killed_goes_on_where_it_was(mined: list[dict[str, Any]], cluster: Cluster, home: Path) -> None:
     done = submit(cluster, home / "made_up.yaml", "backfill", *span(DAYS))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:]
     assert done.stdout.count("was done already") == len(MINING) + len(LEARNING)
 
 
@@ -160,8 +160,8 @@ def test_a_wrong_master_is_named(cluster: Cluster, home: Path) -> None:
     nowhere = replace(cluster, spark_port=free_port())
     done = submit(nowhere, home / "lake.yaml", "ingest", "--from", MONDAY.isoformat())
     assert done.returncode == 5
-    assert f"Spark did not start on {nowhere.master}" in done.stderr
-    assert "Next: check the master" in done.stderr
+    assert f"Spark did not start on {nowhere.master}" in done.stdout
+    assert "Next: check the master" in done.stdout
 
 
 def test_the_scheduler_mines_a_day_though_it_is_restarted(

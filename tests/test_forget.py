@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 
 from in_files import files_holding
 from selflearn.cli import main
-from selflearn.erasure import held_by, without_people
+from selflearn.erasure import held_by, traces, without_people
 from selflearn.errors import InfrastructureError, SettingsError
 from selflearn.lakehouse import lease, tables
 from selflearn.lakehouse.lease import leased
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
-from selflearn.pipeline import MINING, STAGES, run_pipeline, run_stage
+from selflearn.pipeline import MINING, STAGES, removal, run_pipeline, run_stage
 from selflearn.pipeline.forgetting import forget
 from selflearn.pipeline.job import forget_main
 from selflearn.settings import USER_KEY_VARIABLE, Settings, load_settings
@@ -191,6 +191,15 @@ def test_who_is_nowhere_in_the_lake_is_kept_out_all_the_same(lake: Lakehouse) ->
     states = DeltaTable(f"{lake.root}/erasures").to_pandas()
     assert states["erasure_id"].nunique() == 2
     assert set(states[states["state"] == "erased"]["erasure_id"]) == set(states["erasure_id"])
+
+
+def test_every_table_that_tells_of_people_or_their_words_is_looked_through() -> None:
+    """A table that is added later must be added there, too."""
+    users = {table.name for table in tables.ALL_TABLES if "user_id" in table.schema.fieldNames()}
+    assert users == {table.name for table in (tables.TURNS, *removal._OF_USERS)}
+    words = {table.name for table in tables.ALL_TABLES if set(traces._WORDED) & set(table.schema.fieldNames())}
+    seen = (tables.TURNS, tables.EVIDENCE, *removal._OF_USERS, *removal._OF_WORDS)
+    assert words == {table.name for table in seen}
 
 
 def test_evidence_of_days_whose_turns_are_gone_loses_what_is_theirs_alone(spark: SparkSession) -> None:
