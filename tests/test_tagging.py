@@ -87,19 +87,28 @@ def rows(*goals: tuple[str, float]) -> list[dict[str, object]]:
     return [{"goal": one, "posterior": p} for one, p in goals]
 
 
-def test_a_label_has_likely_tags_or_none(model: TagModel) -> None:
+def test_a_trusted_goal_is_tagged_and_the_tags_weighed(model: TagModel) -> None:
     both = goal("fly", ("city", "rome"), ("time", "noon"))
     found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((both, 0.9)), True)
     assert found.annotated == "fly to [city : rome] at [time : noon]"
     assert p is not None
     assert p >= SURE
-    # A goal that leaves out what others like it have, or has a value that was not said, gives no tags.
-    for other in (goal("fly", ("city", "rome")), goal("fly", ("city", "rome"), ("time", "noon"), ("seat", "window"))):
-        found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((other, 0.9)), True)
-        assert (found.is_intent_only, found.spans, found.annotated, p) == (True, (), "fly to rome at noon", None)
-    # Where the intent alone is trusted, sure tags are given whatever goal they belong to.
-    found, _ = _tagged(model, "u1", "fly to rome at noon", "", rows((goal("fly", ("city", "rome")), 0.4)), False)
+    # Tags that leave out what others like it have are given for what they are worth.
+    found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((goal("fly", ("city", "rome")), 0.9)), True)
+    assert found.annotated == "fly to [city : rome] at noon"
+    assert p is not None
+    assert p < 0.5
+    unsaid = goal("fly", ("city", "rome"), ("time", "noon"), ("seat", "window"))
+    found, p = _tagged(model, "u1", "fly to rome at noon", "", rows((unsaid, 0.9)), True)
+    assert (found.is_intent_only, found.spans, found.annotated, p) == (True, (), "fly to rome at noon", None)
+
+
+def test_an_intent_alone_is_tagged_where_the_model_is_sure(model: TagModel) -> None:
+    known = rows((goal("fly", ("city", "rome")), 0.4))
+    found, p = _tagged(model, "u1", "fly to rome at noon", "", known, False)
     assert found.annotated == "fly to [city : rome] at [time : noon]"
+    assert p is not None
+    assert p >= SURE
 
 
 def test_without_a_model_the_goal_is_put_on_the_words() -> None:
