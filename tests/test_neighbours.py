@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from selflearn.errors import DataError, VolumeError
 from selflearn.variants.blocks import Block, nearest_in_block
 from selflearn.variants.cells import learn_centres, nearest_cells, whole
 from selflearn.variants.neighbours import PAIRS, Limits, _comparer, nearest_pairs
-from selflearn.variants.placement import PROBES, _placer
+from selflearn.variants.placement import PROBES, _in_whole_numbers, _placer
 from test_cells import clustered
 
 SCHEMA = "locale string, utterance_id string, vector array<float>, users array<bigint>"
@@ -97,16 +98,22 @@ def test_placement_is_the_same_in_any_batch(cuts: list[int]) -> None:
         }
     )
     centres = learn_centres(whole(vectors[60:])[0], 9, 0)
-    by_id = {
-        row["utterance_id"]: row for batch in _placer({"a": centres})(cut(rows, cuts)) for row in batch.to_pylist()
+    in_whole_numbers = pa.Table.from_batches(_in_whole_numbers(cut(rows, cuts)))
+    assert set(in_whole_numbers["dimension"].to_pylist()) == {8}
+    faults = dict(zip(*(in_whole_numbers[name].to_pylist() for name in ("utterance_id", "fault")), strict=True))
+    assert {name: fault for name, fault in faults.items() if fault} == {
+        "05": "no direction",
+        "50": "not finite",
+        "51": "not finite",
     }
+    comparable = in_whole_numbers.filter(pc.is_null(in_whole_numbers["fault"]))
+    placed = pa.Table.from_batches(_placer({"a": centres})(cut(comparable, cuts)))
     nearest = nearest_cells(whole(np.nan_to_num(vectors, posinf=0))[0], centres, PROBES)
-    for k in range(80):
-        row, fault = by_id[f"{k:02}"], {5: "no direction", 50: "not finite", 51: "not finite"}.get(k)
-        assert row["fault"] == fault
-        if fault is None:
-            assert row["cells"] == ([0] if k % 2 else nearest[k].tolist())
-            assert row["vector"] == whole(vectors[k : k + 1])[0].tobytes()
+    assert len(placed) == 77
+    for row in placed.to_pylist():
+        k = int(row["utterance_id"])
+        assert row["cells"] == ([0] if k % 2 else nearest[k].tolist())
+        assert row["vector"] == whole(vectors[k : k + 1])[0].tobytes()
 
 
 @given(

@@ -20,7 +20,7 @@ from selflearn.lakehouse.store import versions
 from selflearn.pipeline.days import with_changed_day_before
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
-from selflearn.variants import Limits, goal_variants, known_goals, nearest_pairs
+from selflearn.variants import Limits, at_hand, goal_variants, known_goals, nearest_pairs
 from selflearn.variants.embedding import embed_utterances
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ def run_variants(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     settings, as_of = context.settings.variants, max(days)
     _, encoder = _encoder(context)
     with landing(context.lake, context.label.run_id) as land:
-        utterances = _with_vectors(context, encoder, as_of, land)
+        utterances = _utterances(context, encoder, as_of, land)
         limits = Limits(**settings.model_dump(exclude={"encoder"}))
-        pairs, metrics = nearest_pairs(utterances, limits, land)
+        pairs, metrics = nearest_pairs(_with_vectors(context, encoder, utterances), limits, land)
         found = goal_variants(land(pairs), utterances, settings, isinstance(encoder, StaticEncoder), land)
         context.metrics.update(metrics | found.metrics)
         rows = found.rows.withColumn("as_of", F.lit(as_of))
@@ -109,17 +109,17 @@ def _cached(context: StageContext, encoder: Encoder) -> DataFrame:
     return context.lake.read(tables.UTTERANCES).where(F.col("encoder_id") == encoder.encoder_id)
 
 
-def _with_vectors(context: StageContext, encoder: Encoder, as_of: date, land: Land) -> DataFrame:
-    """The window's utterances: `known_goals.KNOWN`, text and vector."""
+def _utterances(context: StageContext, encoder: Encoder, as_of: date, land: Land) -> DataFrame:
+    """The window's utterances that are encoded: `known_goals.KNOWN` and text."""
     _check_cached(context, encoder)
     graph = context.settings.graph
     # What was served under a rewrite says nothing of the utterance itself; pairs are not looked at here.
     kinds = F.col("kind").isin("utterance", "reading")
     evidence = context.lake.read(tables.EVIDENCE, turn_date=window_days(as_of, graph)).where(kinds)
     said = known_goals(sum_window(evidence, as_of, graph).utterances, launch_set(context))
-    cached = _cached(context, encoder).select("utterance_id", "text", "vector")
-    utterances = land(said.join(cached, "utterance_id", "left"))
-    n_without = utterances.where(F.col("vector").isNull()).count()
+    texts = _cached(context, encoder).select("utterance_id", "text")
+    utterances = land(said.join(texts, "utterance_id", "left"))
+    n_without = utterances.where(F.col("text").isNull()).count()
     context.metrics["utterances_not_encoded"] = float(n_without)
     if n_without:
         logger.warning(
@@ -127,4 +127,11 @@ def _with_vectors(context: StageContext, encoder: Encoder, as_of: date, land: La
             n_without,
             encoder.encoder_id,
         )
-    return utterances.where(F.col("vector").isNotNull())
+    return utterances.where(F.col("text").isNotNull())
+
+
+def _with_vectors(context: StageContext, encoder: Encoder, utterances: DataFrame) -> DataFrame:
+    """What `nearest_pairs` takes."""
+    # Of several people two are enough to tell that it was not one.
+    said = at_hand(utterances.select("locale", "utterance_id", F.slice("users", 1, 2).alias("users")))
+    return said.join(_cached(context, encoder).select("utterance_id", "vector"), "utterance_id")

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.settings import Variants
 from selflearn.variants.calibration import SameGoalModel
-from selflearn.variants.known_goals import count_exact, exact_variants
+from selflearn.variants.known_goals import at_hand, count_exact, exact_variants
 from selflearn.variants.same_goal import described, learn_same_goal, with_probability
 
 logger = logging.getLogger(__name__)
@@ -43,12 +43,13 @@ def goal_variants(
     """
     n_known, n_over = count_exact(utterances, settings.across_locales)
     exact = land(exact_variants(utterances, settings.across_locales))
-    model, lexicon = learn_same_goal(pairs, utterances, is_trained)
+    ends = at_hand(utterances.select("utterance_id", "context", "text", "goal"))
+    model, lexicon = learn_same_goal(pairs, ends, is_trained)
     if not model.is_fitted:
         logger.warning(
             "too few pairs of utterances have known goals to calibrate p_same_goal on: the shipped model serves"
         )
-    scored = with_probability(described(pairs, utterances), model, lexicon)
+    scored = with_probability(described(pairs, ends), model, lexicon)
     semantic = scored.where(F.col("p_same_goal") >= MIN_P_SAME_GOAL).join(
         exact.select("left_utterance", "right_utterance"), ["left_utterance", "right_utterance"], "left_anti"
     )

@@ -16,6 +16,9 @@ MIN_P_GOAL = 0.8
 LINKS_PER_UTTERANCE = 3
 """An utterance is linked to so many of its goal's most said ones: all pairs of a goal grow with their square."""
 KNOWN = "locale string, utterance_id string, context string, n double, users array<bigint>, goal string, p_goal double"
+MOST_AT_HAND = 250_000
+"""Utterances of which a few columns are small beside a worker's memory."""
+_OF_GOAL = ("group", "goal")
 _P_LAUNCH = 0.99
 _LEAST = 1e-3
 
@@ -55,16 +58,18 @@ def exact_variants(known: DataFrame, across_locales: bool) -> DataFrame:
     Returns `left_locale, right_locale, left_utterance, right_utterance, p_same_goal`: the probability that both goals
     are right. Each utterance is linked to the `LINKS_PER_UTTERANCE` of its goal that most people said.
     """
-    ranked = known.where(F.col("goal").isNotNull()).select(
-        _group(across_locales), "goal", "locale", "utterance_id", "users", "p_goal", _rank(across_locales)
-    )
+    grouped = known.where(F.col("goal").isNotNull()).withColumn("group", _group(across_locales))
+    # Goals begin alike; hashes are told apart at their first bytes.
+    most_said_first = Window.partitionBy("hash", *_OF_GOAL).orderBy(F.desc("n"), "utterance_id")
+    ranked = grouped.withColumn("hash", F.xxhash64(*_OF_GOAL)).withColumn("rank", F.row_number().over(most_said_first))
+    ranked = ranked.select("hash", *_OF_GOAL, "locale", "utterance_id", "users", "p_goal", "rank")
     hubs = ranked.where(F.col("rank") <= LINKS_PER_UTTERANCE).select(
-        "group",
-        "goal",
+        "hash",
+        *_OF_GOAL,
         *(F.col(name).alias(f"hub_{name}") for name in ("locale", "utterance_id", "users", "p_goal", "rank")),
     )
     n_people = F.size(F.array_union("users", "hub_users"))
-    pairs = ranked.join(hubs, ["group", "goal"]).where((F.col("rank") > F.col("hub_rank")) & (n_people >= 2))
+    pairs = ranked.join(hubs, ["hash", *_OF_GOAL]).where((F.col("rank") > F.col("hub_rank")) & (n_people >= 2))
     is_left = F.col("utterance_id") < F.col("hub_utterance_id")
 
     def end(name: str, left: bool) -> Column:
@@ -79,12 +84,16 @@ def exact_variants(known: DataFrame, across_locales: bool) -> DataFrame:
     )
 
 
+def at_hand(utterances: DataFrame) -> DataFrame:
+    """A few columns of utterances; where there are not too many sent to every worker, so that pairs need not travel."""
+    return F.broadcast(utterances) if utterances.count() <= MOST_AT_HAND else utterances
+
+
 def count_exact(known: DataFrame, across_locales: bool) -> tuple[int, int]:
     """Utterances of known goals, and pairs of one goal that the cap leaves out."""
     most = LINKS_PER_UTTERANCE
-    sizes = (
-        known.where(F.col("goal").isNotNull()).groupBy(_group(across_locales), "goal").agg(F.count(F.lit(1)).alias("n"))
-    )
+    of_goal = known.where(F.col("goal").isNotNull()).groupBy(_group(across_locales).alias("group"), "goal")
+    sizes = of_goal.agg(F.count(F.lit(1)).alias("n"))
     beyond = F.greatest(F.col("n") - most, F.lit(0))
     # Whoever ranks below the most said ones is linked to these alone.
     found = sizes.agg(F.sum("n").alias("n"), F.sum(beyond * (beyond - 1) / 2).alias("over")).first()
@@ -92,12 +101,7 @@ def count_exact(known: DataFrame, across_locales: bool) -> tuple[int, int]:
 
 
 def _group(across_locales: bool) -> Column:
-    return (F.lit("") if across_locales else F.col("locale")).alias("group")
-
-
-def _rank(across_locales: bool) -> Column:
-    of_goal = Window.partitionBy("goal") if across_locales else Window.partitionBy("locale", "goal")
-    return F.row_number().over(of_goal.orderBy(F.desc("n"), "utterance_id")).alias("rank")
+    return F.lit("") if across_locales else F.col("locale")
 
 
 def _read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from selflearn.errors import DataError, VolumeError
+from selflearn.errors import VolumeError
 from selflearn.lakehouse.landing import Land, not_landed
 from selflearn.variants.blocks import Block, nearest_in_block
-from selflearn.variants.cells import Whole
-from selflearn.variants.placement import NO_DIRECTION, NOT_FINITE, count_vectors, learn_cells, place
+from selflearn.variants.placement import count_vectors, decoded, in_whole_numbers, learn_cells, place
 
 PAIRS = "left_locale string, right_locale string, left_utterance string, right_utterance string, cosine double"
 _DIRECTED = "from_locale string, from_utterance string, to_locale string, to_utterance string, cosine double"
@@ -55,9 +54,9 @@ def nearest_pairs(vectors: DataFrame, limits: Limits, land: Land = not_landed) -
 
     Args:
         vectors: `locale, utterance_id, vector array<float>, users array<bigint>` (a sketch of `graph.people`), one
-            row for each utterance; ids differ between locales, too. Read three times.
+            row for each utterance; ids differ between locales, too. Read once where they are landed.
         limits: see there.
-        land: see `Land`; without it vectors are laid into cells several times.
+        land: see `Land`.
 
     Returns:
         The pairs, `left_utterance < right_utterance`; and metrics: `utterances`, of these `utterances_without_vector`
@@ -68,13 +67,14 @@ def nearest_pairs(vectors: DataFrame, limits: Limits, land: Land = not_landed) -
         DataError: a vector is missing, not finite, or of another dimension than the others.
         VolumeError: more than `limits.max_pairs` pairs would be compared.
     """
-    grouped = _grouped(vectors, limits)
-    counts = count_vectors(grouped)
-    placed = land(place(grouped, learn_cells(grouped, counts)))
-    n_without = _count_faults(placed)
+    whole_rows = land(in_whole_numbers(_grouped(vectors, limits)))
+    counts, n_without = count_vectors(whole_rows)
+    comparable = whole_rows.where(F.col("fault").isNull())
+    placed = land(place(comparable, learn_cells(comparable, counts)))
     cells = _sizes(placed, "cells")
-    in_blocks = placed.where(F.col("fault").isNull()).withColumn("blocks", _blocks(cells, limits.max_cell))
-    blocks = _sizes(in_blocks, "blocks")
+    in_blocks = placed.withColumn("blocks", _blocks(cells, limits.max_cell))
+    is_any_cut = max(cells.values(), default=0) > limits.max_cell
+    blocks = _sizes(in_blocks, "blocks") if is_any_cut else cells
     metrics = {
         "utterances": float(sum(counts.values())),
         "utterances_without_vector": float(n_without),
@@ -98,20 +98,8 @@ def _grouped(vectors: DataFrame, limits: Limits) -> DataFrame:
     )
 
 
-def _count_faults(placed: DataFrame) -> int:
-    """How many vectors have no direction; others that cannot be compared stop the run."""
-    faults = placed.where(F.col("fault").isNotNull()).groupBy("fault").agg(F.count(F.lit(1)).alias("n")).collect()
-    n = {row["fault"]: row["n"] for row in faults}
-    if n.get(NOT_FINITE):
-        raise DataError(
-            f"{n[NOT_FINITE]:,} vectors hold numbers that are missing or not finite",
-            "encode their utterances anew; if that does not help, the encoder is broken",
-        )
-    return int(n.get(NO_DIRECTION, 0))
-
-
 def _sizes(rows: DataFrame, lists: str) -> Sizes:
-    held = rows.where(F.col("fault").isNull()).select("group", F.explode(lists).alias("number"))
+    held = rows.select("group", F.explode(lists).alias("number"))
     counts = held.groupBy("group", "number").agg(F.count(F.lit(1)).alias("n")).collect()
     return {(row["group"], row["number"]): row["n"] for row in counts}
 
@@ -144,7 +132,7 @@ def _check_forecast(n_pairs: float, limits: Limits) -> None:
 
 def _compared(in_blocks: DataFrame, limits: Limits) -> DataFrame:
     """Each utterance's nearest of each block it lies in, as rows of `_DIRECTED`."""
-    each = in_blocks.withColumn("block", F.explode("blocks")).drop("cells", "fault").repartition("group", "block")
+    each = in_blocks.withColumn("block", F.explode("blocks")).drop("cells").repartition("group", "block")
     # Hashes are told apart at their first bytes.
     ordered = each.sortWithinPartitions(F.xxhash64("group", "block"), "group", "block", "utterance_id")
     return ordered.mapInArrow(_comparer(limits.min_cosine, limits.max_neighbours), _DIRECTED)
@@ -152,7 +140,8 @@ def _compared(in_blocks: DataFrame, limits: Limits) -> DataFrame:
 
 def _undirected(directed: DataFrame, most: int) -> DataFrame:
     """Pairs of which one end is among the `most` nearest of the other."""
-    nearest_first = Window.partitionBy("from_locale", "from_utterance").orderBy(F.desc("cosine"), "to_utterance")
+    # Ids differ between locales, too, and are told apart at their first bytes.
+    nearest_first = Window.partitionBy("from_utterance").orderBy(F.desc("cosine"), "to_utterance")
     best = directed.withColumn("rank", F.row_number().over(nearest_first)).where(F.col("rank") <= most)
     is_left = F.col("from_utterance") < F.col("to_utterance")
 
@@ -198,14 +187,8 @@ def _as_block(rows: pa.Table) -> Block:
     others = rows["blocks"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
     return Block(
         rows["block"][0].as_py(),
-        _decoded(rows["vector"].combine_chunks()),
+        decoded(rows["vector"].combine_chunks()),
         others,
         rows["n_people"].to_numpy().astype(np.int64),
         rows["person"].to_numpy(),
     )
-
-
-def _decoded(vectors: pa.BinaryArray) -> Whole:
-    _, offsets, data = vectors.buffers()
-    start, end = np.frombuffer(offsets, np.int32)[[vectors.offset, vectors.offset + len(vectors)]]
-    return np.frombuffer(data, np.uint8)[start:end].view(np.int16).reshape(len(vectors), -1)
