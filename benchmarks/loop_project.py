@@ -16,9 +16,10 @@ from pyspark.sql import SparkSession
 
 from loop_systems import Label, Learnt, Row
 from selflearn import load_training_set
+from selflearn.errors import DataError
 from selflearn.graph import PoolWeights
 from selflearn.lakehouse.store import Lakehouse
-from selflearn.nlu import examples_of
+from selflearn.nlu import Example, examples_of
 from selflearn.pipeline import LEARNING, MINING, run_pipeline
 from selflearn.settings import Settings, parse_settings
 from selflearn.simulate.deployment import Rewrite, Told
@@ -73,15 +74,25 @@ class Project:
             for manifest, _ in run_pipeline(self._lake, self._settings, [day], self._stages):
                 seconds[manifest.stage] = manifest.seconds
         lake, as_of = Path(self._settings.lake), [("as_of", "=", day)]
-        labels = DeltaTable(lake / "weak_labels").to_pandas(filters=as_of, columns=["text", "goal", "p_correct"])
+        found = DeltaTable(lake / "weak_labels").to_pandas(filters=as_of, columns=["text", "goal", "p_correct"])
+        # Where the intent alone is trusted there is no goal.
+        labels = found.dropna(subset="goal")
         rewrites = DeltaTable(lake / "rewrites").to_pandas(filters=as_of)
         served = rewrites[rewrites["state"] != "retired"]
         return Learnt(
             [Label(*row) for row in labels.itertuples(index=False)],
-            examples_of(load_training_set(lake).to_dict("records")),
+            self._released(),
             {normalise_text(row.text): Rewrite(row.rewrite_id, row.target_text) for row in served.itertuples()},
             seconds,
         )
+
+    def _released(self) -> Sequence[Example] | None:
+        """Of the release in use, which may be an earlier one; None while the gate has passed none."""
+        try:
+            released = load_training_set(self._settings.lake)
+        except DataError:
+            return None
+        return examples_of(released.to_dict("records"))
 
 
 def settings_without(part: Part, work: Path) -> Settings:

@@ -227,14 +227,14 @@ def test_data_sets_are_pools(name: str) -> None:
     assert bool(wordings[0].heard) == (name in ("slurp_asr", "dstc2_turns"))
 
 
-def test_the_project_learns_through_the_whole_pipeline(
+def test_the_project_labels_through_the_whole_pipeline(
     spark: SparkSession, division: Division, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(USER_KEY_VARIABLE, "simulated people have no secrets")
     (record,) = loop.contest("project", division, World(n_sessions=200, n_users=60, n_cycles=1), 1, tmp_path, n_done=1)
     assert record["labels"] > 10
     assert record["precision"] > 0.8
-    assert record["examples"] > len(division.launch)
+    assert record["examples"] >= len(division.launch)
 
 
 @pytest.mark.parametrize("name", loop.ABLATED)
