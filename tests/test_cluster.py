@@ -119,7 +119,8 @@ def test_three_days_are_mined_and_learnt_from(mined: list[dict[str, Any]], home:
         ("selflearn_learning", "success"),
     ]
     assert [run["tries"]["detect"][1] for run in mined[:3]] == [1, 2, 1]
-    assert len(content_of(home / "lake", "training_sets")) > 100
+    # So little says too little for the gate, or not: either way it is on record.
+    assert len(content_of(home / "lake", "releases")) == 1
 
 
 def test_no_row_was_lost_or_doubled_and_of_two_backfills_one_gives_the_same(
@@ -134,8 +135,11 @@ def test_no_row_was_lost_or_doubled_and_of_two_backfills_one_gives_the_same(
     assert second.returncode == 5, second.stdout[-3000:]
     assert "a run over 2026-01-05 to 2026-01-07 on" in second.stdout
     assert "Next: wait for it to end" in second.stdout
-    names = sorted({table.name for stage in (*MINING, *LEARNING) for table in stage.writes} - {"releases"})
-    for name in names:
+    names = {table.name for stage in (*MINING, *LEARNING) for table in stage.writes} - {"releases"}
+    made, made_up = ({name for name in names if (home / lake / name).exists()} for lake in ("lake", "made_up"))
+    assert made == made_up
+    assert names - made <= {"training_sets"}
+    for name in sorted(made):
         assert content_of(home / "lake", name) == content_of(home / "made_up", name), name
 
 
