@@ -18,7 +18,7 @@ from release_rows import Row, example
 from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.release import Suite, held_out, judge, read_by_each, suites_of
 from selflearn.release.gate import bootstrap, compare, is_right
-from selflearn.release.trainer import MAX_LAUNCH, Meaning, with_fewer_launch_sentences
+from selflearn.release.trainer import MAX_OF_EACH, Meaning, sampled
 from selflearn.settings import Trainer
 
 NOTHING: frozenset[tuple[str, str]] = frozenset()
@@ -163,16 +163,18 @@ def test_the_reference_nlu_reads_what_it_was_trained_on_and_both_are_told_apart(
     assert not any(is_right(row, read) for row, read in zip(rows, wrong, strict=True))
 
 
-def test_of_many_launch_sentences_some_of_each_intent_are_learnt_the_same_every_time() -> None:
-    launch = [example(f"{intent} {number}", intent) for intent, n in (("a", 4_000), ("b", 3)) for number in range(n)]
-    mined = [example("mined", "a", origin="corrected")]
-    kept = with_fewer_launch_sentences([*mined, *launch])
-    assert len(kept) == MAX_LAUNCH + 1
-    assert kept[-1] == mined[0]
+@pytest.mark.parametrize("origin", ["launch", "corrected"])
+def test_of_many_sentences_some_of_each_intent_are_learnt_the_same_every_time(origin: str) -> None:
+    counts = (("a", 4_000), ("b", 3))
+    many = [example(f"{intent} {number}", intent, origin=origin) for intent, n in counts for number in range(n)]
+    other = [example("of the other kind", "a", origin="corrected" if origin == "launch" else "launch")]
+    kept = sampled([*other, *many])
+    assert len(kept) == MAX_OF_EACH + 1
+    assert other[0] in kept
     assert sum(row["intent"] == "b" for row in kept) == 3
-    again = with_fewer_launch_sentences(Random(1).sample(launch, len(launch)))
-    assert {row["example_id"] for row in again} == {row["example_id"] for row in kept[:-1]}
-    assert with_fewer_launch_sentences(mined) == mined
+    again = sampled(Random(1).sample(many, len(many)))
+    assert {row["example_id"] for row in [*again, *other]} == {row["example_id"] for row in kept}
+    assert sampled(other) == other
 
 
 @pytest.fixture

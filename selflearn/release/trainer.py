@@ -33,11 +33,9 @@ from selflearn.settings import Trainer
 Meaning = tuple[str, frozenset[tuple[str, str]]]
 """Intent, and slots with their case-folded values."""
 
-MAX_LAUNCH = 3_000
-"""Launch sentences that the reference NLU learns from, the same ones in every release and of all intents alike.
-
-Mined examples are all learnt from: beside fewer launch sentences what is wrong with them shows the more.
-"""
+MAX_OF_EACH = 3_000
+"""Launch sentences, and mined ones, that the reference NLU learns from: of all intents alike, by a hash that does not
+change, so that one release and the next have most in common. More would take longer and tell little more."""
 
 _LEARNT = ("text", "locale", "context", "intent", "slots", "is_intent_only", "weight")
 _READ = ("text", "locale", "context")
@@ -72,22 +70,27 @@ def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning
     # Takes seconds to import, and who only reads a release needs none of it.
     from selflearn.nlu import ReferenceNLU, examples_of
 
-    nlu = ReferenceNLU(examples_of(row | {"weight": 1.0} for row in with_fewer_launch_sentences(rows)))
+    nlu = ReferenceNLU(examples_of(row | {"weight": 1.0} for row in sampled(rows)))
     readings = nlu.read([row["text"] for row in asked], [row["context"] for row in asked])
     return [(first.intent, first.items) for first, *_ in readings]
 
 
-def with_fewer_launch_sentences(rows: Sequence[Row]) -> list[Row]:
-    """The rows, but at most `MAX_LAUNCH` launch sentences: one of each locale and intent, then another of each."""
-    launch = sorted((row for row in rows if row["origin"] == "launch"), key=lambda row: digest(row["example_id"]))
+def sampled(rows: Sequence[Row]) -> list[Row]:
+    """At most `MAX_OF_EACH` launch rows and as many mined ones: one of each locale and intent, then another of each."""
+    launch = [row for row in rows if row["origin"] == "launch"]
+    mined = [row for row in rows if row["origin"] != "launch"]
+    return [*_of_all_intents(launch), *_of_all_intents(mined)]
+
+
+def _of_all_intents(rows: Sequence[Row]) -> list[Row]:
+    ordered = sorted(rows, key=lambda row: digest(row["example_id"]))
     taken: Counter[tuple[str, str]] = Counter()
     turns = []
-    for row in launch:
+    for row in ordered:
         group = row["locale"], row["intent"]
         turns.append(taken[group])
         taken[group] += 1
-    kept = [row for _, row in sorted(zip(turns, launch, strict=True), key=lambda pair: pair[0])][:MAX_LAUNCH]
-    return [*kept, *(row for row in rows if row["origin"] != "launch")]
+    return [row for _, row in sorted(zip(turns, ordered, strict=True), key=lambda pair: pair[0])][:MAX_OF_EACH]
 
 
 def read_by_command(trainer: Trainer, rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning]:
