@@ -62,7 +62,9 @@ launch:
   path: sample/launch.jsonl
 """
 # Every job is a new JVM that reads few rows: what is compiled thoroughly, or at all, would not pay for itself.
-QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.sql.codegen.wholeStage=false"
+QUICK_JVM = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Dspark.sql.codegen.wholeStage=false"
+)
 
 
 @pytest.fixture(scope="module")
