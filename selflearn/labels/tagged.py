@@ -19,7 +19,7 @@ from selflearn.labels.tagging import SURE, TagModel, Untagged, fit_tags
 from selflearn.lakehouse import tables
 from selflearn.nlu import Tagged, Tags
 
-MAX_UTTERANCES = 4_000
+MAX_UTTERANCES = 2_000
 """Of so many labels, by the hash of their id, the tags are learnt: training a tagger takes seconds for a thousand."""
 MIN_UTTERANCES = 200
 _FIELDS = (*COLUMNS, "p_slots")
