@@ -18,15 +18,15 @@ Trials = list[tuple[float, float]]
 
 def sums_of(trials: Trials) -> list[float]:
     n, worked = (np.array(column) for column in zip(*trials, strict=True))
-    return [len(n), n.sum(), (n * n).sum(), worked.sum(), (worked * worked / n).sum()]
+    return [len(n), n.sum(), (n * n).sum(), worked.sum(), (worked * worked / n + worked / n * (1 - worked / n)).sum()]
 
 
 def plain_fit(trials: Trials) -> tuple[float, float]:
-    """The twin: Kleinman's moments from the wordings one by one."""
+    """The twin: Kleinman's moments from the wordings one by one, with the variance that each one's trials have."""
     total = sum(n for n, _ in trials)
     mean = min(0.99, max(0.01, sum(worked for _, worked in trials) / total))
     own = sum(worked for _, worked in trials) / total
-    spread = sum(n * (worked / n - own) ** 2 for n, worked in trials)
+    spread = sum(n * (worked / n - own) ** 2 + worked / n * (1 - worked / n) for n, worked in trials)
     by_chance = mean * (1 - mean) * (len(trials) - 1)
     apart = mean * (1 - mean) * sum(n * (1 - n / total) for n, _ in trials) - by_chance
     likeness = min(1 / 2, max(1 / 21, (spread - by_chance) / apart))
@@ -43,11 +43,11 @@ def test_moments_from_sums_equal_those_of_the_wordings(drawn: Trials) -> None:
 
 @pytest.mark.parametrize(("worked", "failed"), [(0.8, 0.4), (1.0, 1.0), (6.0, 2.0)])
 def test_the_prior_that_chances_were_drawn_from_is_found(worked: float, failed: float) -> None:
+    """What worked of each wording is told by its chance."""
     rng = np.random.default_rng(3)
-    n = rng.integers(2, 10, 20_000)
-    trials = list(zip(n.astype(float), rng.binomial(n, rng.beta(worked, failed, len(n))).astype(float), strict=True))
-    found = fit(np.array([sums_of(trials)]))
-    assert (found[0][0], found[1][0]) == pytest.approx((worked, failed), rel=0.12)
+    n = rng.integers(2, 10, 20_000).astype(float)
+    found = fit(np.array([sums_of(list(zip(n, n * rng.beta(worked, failed, len(n)), strict=True)))]))
+    assert (found[0][0], found[1][0]) == pytest.approx((worked, failed), rel=0.1)
 
 
 def as_sums(groups: dict[tuple[str, str], Trials]) -> pd.DataFrame:
