@@ -33,7 +33,7 @@ from selflearn.turns import frame_goal, normalise_text, utterance_id
 _START = date(2026, 1, 5)
 _JUDGING_DAYS = 7
 _SEED = 21
-_STAGES = ("ingest", "detect", "evidence", "graph", "rewrite")
+_STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "rewrite")
 
 
 def main() -> None:
@@ -41,13 +41,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=400_000)
     parser.add_argument("--days", type=int, default=30 + _JUDGING_DAYS, help=f"the last {_JUDGING_DAYS} judge")
+    parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     work = given.out / "work"
     shutil.rmtree(work, ignore_errors=True)
     started = time.perf_counter()
-    simulate(work / "sample", n_turns=given.turns, days=given.days, start=_START, seed=_SEED)
+    simulate(work / "sample", n_turns=given.turns, days=given.days, start=_START, seed=given.seed)
     spark = build_session("selflearn benchmark rewrites")
     settings = Settings(
         lake=str(work / "lake"),
@@ -68,7 +69,7 @@ def main() -> None:
         "turns": given.turns,
         "days_mined": given.days - _JUDGING_DAYS,
         "days_judging": _JUDGING_DAYS,
-        "seed": _SEED,
+        "seed": given.seed,
         "candidates": metrics["rewrite_candidates"],
         **rewrite_figures(judged),
         "seconds": time.perf_counter() - started,

@@ -34,6 +34,9 @@ GOOD: Row = {
     "max_user_share": 0.2,
     "n_treated": 0.0,
     "n_treated_worked": 0.0,
+    "n_treated_most": 0.0,
+    "prior_worked": 1.0,
+    "prior_failed": 1.0,
 }
 
 
@@ -97,8 +100,9 @@ def test_no_one_person_decides(
     target_gone_worked = min(target_gone, rows["target_worked"]) * data.draw(share)
     gone_worked = max(gone_worked, gone - (rows["n"] - rows["worked"]))
     target_gone_worked = max(target_gone_worked, target_gone - (rows["target_n"] - rows["target_worked"]))
-    source = Arm.of_trials(np.array([rows["n"] - gone]), np.array([rows["worked"] - gone_worked]))
-    target = Arm.of_trials(
+    flat = Arm(np.ones(1), np.ones(1))
+    source = flat.after(np.array([rows["n"] - gone]), np.array([rows["worked"] - gone_worked]))
+    target = flat.after(
         np.array([rows["target_n"] - target_gone]), np.array([rows["target_worked"] - target_gone_worked])
     )
     assert p_better(target, source)[0] >= CONFIDENCE - 1e-6
@@ -109,6 +113,24 @@ def test_treated_turns_decide_whether_to_keep_or_retire() -> None:
     assert judgement(n_treated=4.0, n_treated_worked=4.0)[1] == "trying"
     assert judgement(n_treated=8.0, n_treated_worked=4.0, friction=0.7)[1] == "trying"
     assert judgement(n_treated=8.0, n_treated_worked=1.0, friction=0.5)[1] == "retired"
+
+
+def test_no_one_person_keeps_or_retires_a_rewrite() -> None:
+    assert judgement(n_treated=10.0, n_treated_worked=9.0, n_treated_most=9.0)[1] == "trying"
+    assert judgement(n_treated=8.0, n_treated_worked=1.0, n_treated_most=7.0, friction=0.5)[1] == "trying"
+
+
+def test_a_rewrite_that_is_kept_stays_allowed_where_the_wordings_own_records_have_faded() -> None:
+    faded = {"n": 1.0, "worked": 0.1, "target_n": 1.0, "target_worked": 0.9, "most": 0.2, "target_most": 0.2}
+    assert judgement(**faded) == (False, "trying")
+    assert judgement(**faded, n_treated=10.0, n_treated_worked=9.5) == (True, "kept")
+
+
+def test_a_prior_stands_in_for_trials() -> None:
+    """Where nearly every wording works, one that failed twice may yet be as good as one that worked twice."""
+    few = {"n": 3.0, "worked": 0.0, "most": 1.0, "target_n": 3.0, "target_worked": 3.0, "target_most": 1.0}
+    assert judgement(**few, prior_worked=0.5, prior_failed=0.5)[0]
+    assert not judgement(**few, prior_worked=9.0, prior_failed=1.0)[0]
 
 
 def beta_count(a1: int, b1: int, a2: int, b2: int) -> float:

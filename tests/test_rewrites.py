@@ -15,7 +15,7 @@ from selflearn.graph import weighted
 from selflearn.graph.people import person
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.schema import Table
-from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions
+from selflearn.rewrites import candidates, chances, exits, judged, priors, select_rewrites, transitions
 from selflearn.rewrites.judgement import CONFIDENCE
 from selflearn.settings import Graph
 from selflearn.settings import Rewrites as Settings
@@ -84,7 +84,7 @@ class Log:
 
     def served(self, rewrite: str, utterance: str, worked: float, n: float) -> None:
         of_day = {"turn_date": AS_OF, "locale": "en-GB", "kind": "rewrite"}
-        ends = {"source_utterance": utterance, "target": rewrite, "users": ["z"]}
+        ends = {"source_utterance": utterance, "target": rewrite, "users": [f"u{k}" for k in range(int(n))]}
         sums = {
             "n": n,
             "p_sum": n,
@@ -120,7 +120,9 @@ def mined(spark: SparkSession, log: Log, earlier: list[Row]) -> list[Row]:
     nodes, edges = frame(spark, tables.GRAPH_NODES, log.nodes), frame(spark, tables.GRAPH_EDGES, log.edges)
     left = landed(exits(evidence))
     chained = landed(chances(transitions(edges, left), 10_000, landed))
-    found = landed(judged(candidates(evidence, nodes, edges, left, chained, SETTINGS), evidence, SETTINGS))
+    found = landed(
+        judged(candidates(evidence, nodes, edges, left, chained, SETTINGS), evidence, priors(nodes), SETTINGS)
+    )
     chosen = select_rewrites(found, frame(spark, tables.REWRITES, earlier), AS_OF, SETTINGS)
     assert chosen.columns == tables.REWRITES.schema.fieldNames()
     return [row.asDict() for row in chosen.collect()]

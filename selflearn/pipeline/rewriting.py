@@ -12,7 +12,7 @@ from selflearn.graph import significant, weighted, window_days
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.stage import Stage, StageContext
-from selflearn.rewrites import candidates, chances, exits, judged, select_rewrites, transitions
+from selflearn.rewrites import candidates, chances, exits, judged, priors, select_rewrites, transitions
 
 
 def run_rewrite(context: StageContext, days: Sequence[date]) -> Sequence[date]:
@@ -27,7 +27,7 @@ def run_rewrite(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         chained = land(chances(transitions(edges, left), settings.rewrites.max_links_on_driver, land))
         _note_chain(context, chained)
         possible = candidates(evidence, nodes, edges, left, chained, settings.rewrites, land)
-        found = land(judged(possible, evidence, settings.rewrites))
+        found = land(judged(possible, evidence, priors(nodes), settings.rewrites))
         context.metrics["rewrite_candidates"] = float(found.count())
         rewrites = select_rewrites(found, _earlier(context, as_of), as_of, settings.rewrites)
         context.replace(tables.REWRITES, rewrites, as_of=[as_of])

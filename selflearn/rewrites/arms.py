@@ -15,8 +15,6 @@ _TIMES = (_POINTS + 1) / 2
 # Levels t^2 (3 - 2t) lie densest near 0 and 1, where quantiles are steepest.
 _QUANTILE_LEVELS = (_TIMES**2 * (3 - 2 * _TIMES))[:, None]
 _QUANTILE_WEIGHTS = _WEIGHTS / 2 * 6 * _TIMES * (1 - _TIMES)
-_TARGET_COUNTS_AS = 2.0
-"""Trials that the wording's own record is worth before the rewrite itself has been tried."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,14 @@ class Arm:
     worked: Floats
     failed: Floats
 
-    @classmethod
-    def of_trials(cls, n: Floats, worked: Floats) -> Arm:
-        """After n trials of which some worked, from the flat prior; counts may be weighted."""
+    def after(self, n: Floats, worked: Floats) -> Arm:
+        """After n more trials of which some worked; counts may be weighted."""
         worked = np.clip(worked, 0.0, n)
-        return cls(1 + worked, 1 + n - worked)
+        return Arm(self.worked + worked, self.failed + n - worked)
 
-    @classmethod
-    def treated(cls, target: Arm, n: Floats, worked: Floats) -> Arm:
-        """After n trials of the rewrite, from what its target is known to be worth."""
-        worked = np.clip(worked, 0.0, n)
-        first = _TARGET_COUNTS_AS * target.mean
-        return cls(first + worked, _TARGET_COUNTS_AS - first + n - worked)
+    def worth(self, n: float) -> Arm:
+        """The same mean, worth n trials."""
+        return Arm(n * self.mean, n * (1 - self.mean))
 
     @property
     def mean(self) -> Floats:

@@ -82,12 +82,14 @@ def _unprotected(nodes: DataFrame, protected: Sequence[str]) -> DataFrame:
 
 
 def _reached(edges: DataFrame, settings: Rewrites) -> DataFrame:
-    """Wordings that enough people went on to, and their share of all that was gone on to."""
+    """What people went on to from wordings that enough of them left, and its share of all that was gone on to."""
     mass = F.col("n_pairs") * F.col("p_rephrase")
-    of_source = F.sum(mass).over(RowWindow.partitionBy("source_utterance"))
+    source = RowWindow.partitionBy("source_utterance")
     return (
-        edges.withColumn("share", F.try_divide(mass, of_source))
-        .where((F.col("n_users") >= settings.min_users) & (F.col("p_rephrase") >= MIN_REPHRASE))
+        edges.withColumn("share", F.try_divide(mass, F.sum(mass).over(source)))
+        .where(F.col("p_rephrase") >= MIN_REPHRASE)
+        .withColumn("n_leaving", F.sum("n_users").over(source))
+        .where(F.col("n_leaving") >= settings.min_users)
         .select(F.col("source_utterance").alias("utterance_id"), "target_utterance", "share")
     )
 
@@ -117,35 +119,41 @@ def _same_goal() -> Column:
 
 
 def _with_support(linked: DataFrame, evidence: DataFrame) -> DataFrame:
-    """Adds people and days behind each pair, and the most that any one person gave to it and to its two ends."""
+    """Adds people and days behind each pair, and the most that any one person gave to its two ends.
+
+    That a wording means its goal is told by all who went on from it to some wording of that goal; that the one they are
+    led to works, by all who say it.
+    """
     pairs = linked.select(F.col("utterance_id").alias("source_utterance"), F.col("target_utterance").alias("target"))
     alone = F.explode(F.array("source_utterance", "target")).alias("source_utterance")
     wanted = pairs.unionByName(pairs.select(alone, F.lit("").alias("target"))).distinct()
-    ends = ["source_utterance", "target"]
+    about = ["source_utterance", "is_pair"]
     per_person = (
         evidence.where("kind IN ('pair', 'utterance')")
-        .join(wanted, ends, "left_semi")
-        .select(*ends, "turn_date", "weight", F.explode("users").alias("person"))
-        .groupBy(*ends, "person")
+        .join(wanted, ["source_utterance", "target"], "left_semi")
+        .select(
+            "source_utterance",
+            (F.col("kind") == "pair").alias("is_pair"),
+            "turn_date",
+            "weight",
+            F.explode("users").alias("person"),
+        )
+        .groupBy(*about, "person")
         .agg(F.sum("weight").alias("weight"), F.collect_set("turn_date").alias("days"))
     )
-    support = per_person.groupBy(*ends).agg(
+    support = per_person.groupBy(*about).agg(
         F.count(F.lit(1)).alias("n_users"),
         F.size(F.array_distinct(F.flatten(F.collect_list("days")))).cast("bigint").alias("n_days"),
         F.max("weight").alias("most"),
         (F.max("weight") / F.sum("weight")).alias("max_user_share"),
     )
-    of_pair = support.where("target <> ''").select(
-        F.col("source_utterance").alias("utterance_id"),
-        F.col("target").alias("target_utterance"),
-        "n_users",
-        "n_days",
-        "max_user_share",
+    of_pair = support.where("is_pair").select(
+        F.col("source_utterance").alias("utterance_id"), "n_users", "n_days", "max_user_share"
     )
-    said = support.where("target = ''")
+    said = support.where("NOT is_pair")
     of_source = said.select(F.col("source_utterance").alias("utterance_id"), F.col("most").alias("most"))
     of_target = said.select(F.col("source_utterance").alias("target_utterance"), F.col("most").alias("target_most"))
-    found = linked.join(of_pair, list(_ENDS)).join(of_source, "utterance_id").join(of_target, "target_utterance")
+    found = linked.join(of_pair, "utterance_id").join(of_source, "utterance_id").join(of_target, "target_utterance")
     return found.withColumn("rewrite_id", F.md5(F.concat_ws(_UNIT, *_ENDS)))
 
 

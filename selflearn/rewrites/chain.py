@@ -70,8 +70,11 @@ class Absorption:
     residual: float
 
 
-class _Block(NamedTuple):
-    """A solved part: X of some states (rows, in order) and columns of their component, and its residual."""
+class Block(NamedTuple):
+    """A solved part: the elements of X of some states and some of their component's exits, and its residual.
+
+    Those of one state lie together, in order of the exits; of further blocks with the same states the exits come after.
+    """
 
     state: Ints
     exit: Ints
@@ -81,13 +84,18 @@ class _Block(NamedTuple):
 
 def absorb(chain: Chain, component: Ints, least: float = 0.0) -> Absorption:
     """Solve the chain, whose states lie in components 0, 1, ..., none of which a link leaves."""
-    parts = _Components.of(chain, component)
-    blocks = [*_dense(parts, least), *_sparse(parts, least)]
-    none = _Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), 0.0)
-    state, column, chance, residual = zip(none, *blocks, strict=True)
+    none = Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), 0.0)
+    state, column, chance, residual = zip(none, *blocks(chain, component, least), strict=True)
     n_states, n_exits = chain.exits.shape
     chances = _summed(np.concatenate(chance), np.concatenate(state), np.concatenate(column), (n_states, n_exits))
     return Absorption(chances, max(residual))
+
+
+def blocks(chain: Chain, component: Ints, least: float = 0.0) -> Iterator[Block]:
+    """`absorb`, part by part: all of X takes more memory than the chain."""
+    parts = _Components.of(chain, component)
+    yield from _dense(parts, least)
+    yield from _sparse(parts, least)
 
 
 @dataclass(frozen=True)
@@ -134,14 +142,14 @@ class _Components:
     def n_exits(self) -> Ints:
         return np.diff(self.exit_offsets)
 
-    def block(self, x: Floats, states: Ints, components: Ints, first: int, residual: float, least: float) -> _Block:
+    def block(self, x: Floats, states: Ints, components: Ints, first: int, residual: float, least: float) -> Block:
         """What is large enough of `x`, shape (components, states of each, columns from `first` on)."""
         at, row, column = np.nonzero(x > least)
         exit = self.exit_of[self.exit_offsets[components[at]] + column + first]
-        return _Block(states[at * x.shape[1] + row], exit, x[at, row, column], residual)
+        return Block(states[at * x.shape[1] + row], exit, x[at, row, column], residual)
 
 
-def _dense(parts: _Components, least: float) -> Iterator[_Block]:
+def _dense(parts: _Components, least: float) -> Iterator[Block]:
     """Small components, of one size together, those with few exits first."""
     small = np.flatnonzero(parts.n_states <= DENSE_STATES)
     small = small[np.lexsort((small, parts.n_exits[small], parts.n_states[small]))]
@@ -168,7 +176,7 @@ def _dense(parts: _Components, least: float) -> Iterator[_Block]:
         start = end
 
 
-def _sparse(parts: _Components, least: float) -> Iterator[_Block]:
+def _sparse(parts: _Components, least: float) -> Iterator[Block]:
     """The other components, one by one, some columns at a time."""
     for component in np.flatnonzero(parts.n_states > DENSE_STATES):
         states = parts.states[parts.state_offsets[component] : parts.state_offsets[component + 1]]

@@ -21,18 +21,26 @@ _JUDGED = (
 _NAMES = tuple(column.split()[0] for column in _JUDGED.split(", "))
 
 
-def judged(found: DataFrame, evidence: DataFrame, settings: Rewrites) -> DataFrame:
-    """Rows of `candidates` with the counts of their treated arms, and what `judge` says of them."""
+def judged(found: DataFrame, evidence: DataFrame, of_wordings: DataFrame, settings: Rewrites) -> DataFrame:
+    """Rows of `candidates` with the counts of their treated arms, and what `judge` says of them.
+
+    `of_wordings` are the `priors`.
+    """
+    served = evidence.where("kind = 'rewrite'").withColumn("rewrite_id", F.col("target"))
     weight = F.col("weight")
-    treated = (
-        evidence.where("kind = 'rewrite'")
-        .groupBy(F.col("target").alias("rewrite_id"))
-        .agg(
-            F.sum(weight * F.col("n")).alias("n_treated"),
-            F.sum(weight * (F.col("n") - F.col("friction_sum"))).alias("n_treated_worked"),
-        )
+    treated = served.groupBy("rewrite_id").agg(
+        F.sum(weight * F.col("n")).alias("n_treated"),
+        F.sum(weight * (F.col("n") - F.col("friction_sum"))).alias("n_treated_worked"),
     )
-    counted = found.join(treated, "rewrite_id", "left").fillna(0.0, ["n_treated", "n_treated_worked"])
+    per_person = served.select("rewrite_id", "weight", F.explode("users").alias("person"))
+    given = per_person.groupBy("rewrite_id", "person").agg(F.sum("weight").alias("given"))
+    most = given.groupBy("rewrite_id").agg(F.max("given").alias("n_treated_most"))
+    counted = (
+        found.join(treated.join(most, "rewrite_id", "left"), "rewrite_id", "left")
+        .fillna(0.0, ["n_treated", "n_treated_worked", "n_treated_most"])
+        .withColumn("intent", F.get_json_object("goal", "$.intent"))
+        .join(F.broadcast(of_wordings), ["locale", "intent"])
+    )
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -60,21 +68,25 @@ def select_rewrites(found: DataFrame, earlier: DataFrame, as_of: date, settings:
     """Columns of `tables.REWRITES` from `judged` rows: what is served, what is retired today, what is cooling down.
 
     A wording that could itself be rewritten is nobody's target, so that a rewrite of a rewrite is the rewrite and there
-    are no cycles. Of several targets the one that surely works most often is taken. `earlier` has rows of an older day.
+    are no cycles. Of several targets one that is kept is taken, else the one that surely works most often. `earlier`
+    has rows of an older day.
     """
     since = as_of - timedelta(days=settings.cooldown_days)
     cooling = earlier.where((F.col("state") == "retired") & (F.col("retired_on") > F.lit(since)))
-    allowed = found.where("is_allowed").join(cooling.select("rewrite_id"), "rewrite_id", "left_anti")
-    tried = allowed.where("state <> 'retired'")
+    fresh = found.join(cooling.select("rewrite_id"), "rewrite_id", "left_anti")
+    tried = fresh.where("is_allowed AND state <> 'retired'")
     rewritten = tried.select(F.col("utterance_id").alias("target_utterance")).distinct()
-    best_first = RowWindow.partitionBy("utterance_id").orderBy(F.desc("target_p_success_lb"), "rewrite_id")
+    best_first = RowWindow.partitionBy("utterance_id").orderBy(
+        F.desc(F.col("state") == "kept"), F.desc("target_p_success_lb"), "rewrite_id"
+    )
     served = (
         tried.join(rewritten, "target_utterance", "left_anti")
         .withColumn("place", F.row_number().over(best_first))
         .where("place = 1")
         .withColumn("retired_on", F.lit(None).cast("date"))
     )
-    retired = allowed.where("state = 'retired'").withColumn("retired_on", F.lit(as_of))
+    # Whatever else is said of it by now: that it was served and did worse is remembered.
+    retired = fresh.where("state = 'retired' AND n_treated > 0").withColumn("retired_on", F.lit(as_of))
     names = tables.REWRITES.schema.fieldNames()
     today = [_as_rows(rows).withColumn("as_of", F.lit(as_of)).select(*names) for rows in (served, retired, cooling)]
     return today[0].unionByName(today[1]).unionByName(today[2])

@@ -5,6 +5,9 @@ Utterances and goals go by 64-bit hashes: of 100 million, two share one with a c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +17,8 @@ from scipy import sparse
 
 from selflearn.errors import DataError
 from selflearn.lakehouse.landing import Land
-from selflearn.ragged import Floats, Ints, max_of
-from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, TOLERANCE, Chain, absorb
+from selflearn.ragged import Floats, Ints
+from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, TOLERANCE, Block, Chain, blocks
 from selflearn.rewrites.components import components, spark_components, spark_verify, verify
 
 CHANCES = (
@@ -95,54 +98,86 @@ def solve(masses: pa.Table) -> pa.Table:
     Raises:
         DataError: components or the solution do not stand the check.
     """
-    is_link = pc.is_valid(masses["target"])
-    links, left = masses.filter(is_link), masses.filter(pc.invert(is_link))
-    source, target = links["source"].to_numpy(), links["target"].to_numpy()
-    vertices, component = components(source, target)
-    start, end = verify(source, target, vertices, component)
-    n = len(vertices)
-    goals = left["goal"].combine_chunks().dictionary_encode()
-    names = goals.dictionary.to_numpy()
-    column = goals.indices.fill_null(-1).to_numpy()
-    by_name = np.argsort(names)
-    rank = np.append(np.argsort(by_name), ABANDONED - OTHER_GOALS - 1)
-    at = np.searchsorted(vertices, left["source"].to_numpy())
-    chain = Chain.of_masses(
-        sparse.coo_array((links["mass"].to_numpy(), (start, end)), (n, n)),
-        sparse.coo_array((left["mass"].to_numpy(), (at, OTHER_GOALS + 1 + rank[column])), (n, len(names) + 2)),
-    )
+    chain, vertices, component, names = _chain(masses)
+    # What is not needed any more is let go of, for the rest takes as much memory again.
+    del masses
     _, of_vertex, sizes = np.unique(component, return_inverse=True, return_counts=True)
-    found = absorb(chain, of_vertex, _LEAST)
-    if found.residual > 10 * TOLERANCE:
+    n = len(vertices)
+    ends = _Ends.of(blocks(chain, of_vertex, _LEAST), n)
+    if ends.residual > 10 * TOLERANCE:
         raise DataError(
-            f"the chain's residual is {found.residual:.1e}, at most {10 * TOLERANCE:.0e} may be",
+            f"the chain's residual is {ends.residual:.1e}, at most {10 * TOLERANCE:.0e} may be",
             "this is a defect of the solver; report it with this message",
         )
-    goal, p_success = _likeliest(found.chances, names[by_name])
+    is_none = ends.exit <= OTHER_GOALS
     columns = {
         "utterance": vertices,
         "component": component,
-        "goal": goal,
-        "p_success": p_success,
-        "p_abandoned": found.chances[:, [ABANDONED]].toarray().ravel(),
+        "goal": pa.array(np.append(names, 0)[np.where(is_none, -1, ends.exit - OTHER_GOALS - 1)], mask=is_none),
+        "p_success": ends.p_success,
+        "p_abandoned": ends.p_abandoned,
         "n_states": sizes[of_vertex],
-        "residual": np.full(n, found.residual),
+        "residual": np.full(n, ends.residual),
     }
     return pa.table(columns)
 
 
-def _likeliest(chances: sparse.csr_array, names: Ints) -> tuple[pa.Array, Floats]:
-    """The goal that each state ends at most often, the first of equals, and how often; null where there is none."""
-    is_goal = chances.indices > OTHER_GOALS
-    offsets = np.concatenate([[0], np.cumsum(is_goal)])[chances.indptr]
-    data, exit = chances.data[is_goal], chances.indices[is_goal]
-    most = max_of(data, offsets, 0.0)
-    row = np.repeat(np.arange(len(most)), np.diff(offsets))
-    is_most = np.flatnonzero(data == most[row])
-    first = np.unique(row[is_most], return_index=True)
-    goal = np.zeros(len(most), dtype=np.int64)
-    goal[first[0]] = names[exit[is_most[first[1]]] - OTHER_GOALS - 1]
-    return pa.array(goal, mask=most == 0), most
+def _chain(masses: pa.Table) -> tuple[Chain, Ints, Ints, Ints]:
+    """The chain, its states in order and the component of each, and the goals that have an exit, in order."""
+    is_link = pc.is_valid(masses["target"])
+    links = masses.select(["source", "target", "mass"]).filter(is_link)
+    left = masses.select(["source", "goal", "mass"]).filter(pc.invert(is_link))
+    source, target = links["source"].to_numpy(), links["target"].to_numpy()
+    vertices, component = components(source, target)
+    start, end = verify(source, target, vertices, component)
+    goals = left["goal"].combine_chunks().dictionary_encode()
+    names = goals.dictionary.to_numpy()
+    by_name = np.argsort(names)
+    rank = np.append(np.argsort(by_name), ABANDONED - OTHER_GOALS - 1)
+    exit = OTHER_GOALS + 1 + rank[goals.indices.fill_null(-1).to_numpy()]
+    at, n = np.searchsorted(vertices, left["source"].to_numpy()), len(vertices)
+    chain = Chain.of_masses(
+        sparse.coo_array((links["mass"].to_numpy(), (start, end)), (n, n)),
+        sparse.coo_array((left["mass"].to_numpy(), (at, exit)), (n, len(names) + 2)),
+    )
+    return chain, vertices, component, names[by_name]
+
+
+@dataclass
+class _Ends:
+    """What becomes of those who begin in each state.
+
+    Attributes:
+        exit: the goal that they reach most often, the first of equals; `ABANDONED` where they reach none.
+        p_success: how often they do.
+        p_abandoned: how often they give up.
+        residual: the largest of all blocks.
+    """
+
+    exit: Ints
+    p_success: Floats
+    p_abandoned: Floats
+    residual: float = 0.0
+
+    @classmethod
+    def of(cls, solved: Iterable[Block], n_states: int) -> _Ends:
+        ends = cls(np.full(n_states, ABANDONED), np.zeros(n_states), np.zeros(n_states))
+        for block in solved:
+            ends._learn(block)
+        return ends
+
+    def _learn(self, block: Block) -> None:
+        is_left, is_goal = block.exit == ABANDONED, block.exit > OTHER_GOALS
+        self.p_abandoned[block.state[is_left]] = block.chance[is_left]
+        self.residual = max(self.residual, block.residual)
+        state, exit, chance = (column[is_goal] for column in block[:3])
+        first = np.flatnonzero(np.diff(state, prepend=-1))
+        most = np.maximum.reduceat(chance, first) if len(first) else chance
+        is_most = np.flatnonzero(chance == np.repeat(most, np.diff(first, append=len(state))))
+        likeliest = is_most[np.flatnonzero(np.diff(state[is_most], prepend=-1))]
+        of, exit = state[first], exit[likeliest]
+        is_more = most > self.p_success[of]
+        self.exit[of[is_more]], self.p_success[of[is_more]] = exit[is_more], most[is_more]
 
 
 def _solve_bucket(masses: pa.Table) -> pa.Table:

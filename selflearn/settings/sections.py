@@ -141,7 +141,9 @@ class Graph(_Section):
 class Rewrites(_Section):
     """Which wordings are served as others that work."""
 
-    min_users: StrictInt = Field(default=3, ge=2, description="least people who went from the one wording to the other")
+    min_users: StrictInt = Field(
+        default=3, ge=2, description="least people who went on from a wording to others of its goal"
+    )
     min_days: StrictInt = Field(default=2, ge=1, description="least days on which they did")
     min_friction: StrictFloat = Field(
         default=0.5, ge=0, le=1, description="a wording that fails less often is left as it is"
