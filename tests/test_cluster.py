@@ -128,8 +128,9 @@ def test_three_days_are_mined_and_learnt_from(mined: list[dict[str, Any]], home:
 def test_no_row_was_lost_or_doubled_and_of_two_backfills_one_gives_the_same(
     mined: list[dict[str, Any]], cluster: Cluster, home: Path
 ) -> None:
-    """`spark-submit jobs/backfill.py`, undisturbed but for another that is refused, beside the three daily runs."""
-    first = start_job(cluster, home / "made_up.yaml", "backfill", *span(DAYS))
+    """`spark-submit jobs/backfill.py` without a cluster, undisturbed but for another that is refused, leaves the tables
+    of the three daily runs on one."""
+    first = start_job(cluster, home / "made_up.yaml", "backfill", *span(DAYS), master="local[2]")
     wait_for(lambda: is_held(home / "made_up", "mining") or first.poll() is not None, 300)
     second = submit(cluster, home / "made_up.yaml", "backfill", *span(DAYS[:1]))
     told, _ = first.communicate(timeout=1800)
