@@ -35,7 +35,9 @@ def sample_corpus(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, launc
     if launch is not None:
         reached = reached.unionByName(launch.select("normalised_text", "goal", _several().alias("speaker")))
         texts = texts.unionByName(launch.select("normalised_text"))
-    sentences = _at_most(_capped(_once(reached.where(_is_learnt()))), MAX_SENTENCES, "normalised_text", "goal").toArrow()
+    sentences = _at_most(
+        _capped(_once(reached.where(_is_learnt()))), MAX_SENTENCES, "normalised_text", "goal"
+    ).toArrow()
     rephrased = _at_most(_rephrased(turns, pairs), MAX_PAIRS, "source_text", "target_text").toArrow()
     said = _at_most(texts.distinct(), MAX_TEXTS, "normalised_text").toArrow()["normalised_text"].to_pylist()
     if not said:
@@ -84,7 +86,9 @@ def _rephrased(turns: DataFrame, pairs: DataFrame) -> DataFrame:
     """Confident pairs of texts, once each: `source_text, target_text`."""
     sure = pairs.where(F.col("p_rephrase") >= LEAST_REPHRASE).select("source_turn_id", "target_turn_id")
     for end in ("source", "target"):
-        said = turns.where(_is_learnt()).select(F.col("turn_id").alias(f"{end}_turn_id"), F.col("normalised_text").alias(f"{end}_text"))
+        said = turns.where(_is_learnt()).select(
+            F.col("turn_id").alias(f"{end}_turn_id"), F.col("normalised_text").alias(f"{end}_text")
+        )
         sure = sure.join(said, f"{end}_turn_id")
     return sure.where(F.col("source_text") != F.col("target_text")).select("source_text", "target_text").distinct()
 
