@@ -5,8 +5,8 @@ their turns, and every third week the NLU is trained on other sentences. The sys
 the same wants: with arms, so that turns that were served rewritten speak for the rewrite alone, and without, so that
 they speak for the wording that was said. Each week each rewrite that was live is kept or let go. To keep it is right
 where fewer of the week's turns fail with it than without, which is known of every turn, be it served or not. Scored is
-the area under the precision-recall curve of the system's probability that a rewrite is better (0 of one that it does not
-consider any more), over all decisions of a run; beside it, that of finding those with which more turns fail.
+the area under the precision-recall curve of the system's probability that a rewrite is better (0 where it is no
+candidate any more), over all decisions of a run; beside it, that of finding those with which more turns fail.
 
 Detection, chain, priors and judgement are the project's own; what joins them here is plain pandas in place of Spark.
 """
