@@ -21,8 +21,8 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "selflearn-hypothesis")
 TINY = {
     "spark.driver.memory": "2g",
     "spark.sql.shuffle.partitions": "2",
-    # Tests run little code for long: the quick compiler alone saves more than the thorough one.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    # Tests run much code, none of it for long: the quick compiler, with room for what it makes, saves most.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
     # A few hundred rows are read faster than code for them is compiled.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",

@@ -104,11 +104,13 @@ def dag_test(cluster: Cluster, runs: list[tuple[str, dict[str, str]]], log: list
     return [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("RUN ")]
 
 
-def start_job(cluster: Cluster, settings: Path, job: str, *arguments: str) -> subprocess.Popen[str]:
-    """spark-submit, as a person would; what the job says on whatever stream is in its output."""
+def start_job(
+    cluster: Cluster, settings: Path, job: str, *arguments: str, master: str | None = None
+) -> subprocess.Popen[str]:
+    """spark-submit, as a person would, to the cluster or another master; what the job says is in its output."""
     environment = cluster.environment() | {USER_KEY_VARIABLE: KEY}
     jars = ",".join(map(str, Path(environment["SELFLEARN_JARS"]).glob("*.jar")))
-    command = ["spark-submit", "--master", cluster.master, "--jars", jars, str(ROOT / "jobs" / f"{job}.py")]
+    command = ["spark-submit", "--master", master or cluster.master, "--jars", jars, str(ROOT / "jobs" / f"{job}.py")]
     return subprocess.Popen(
         [*command, "--settings", str(settings), *arguments],
         env=environment,

@@ -118,6 +118,21 @@ def test_all_exits_of_larger_components_equal_the_dense_inverse(method: str, mon
         assert found.chances.sum(axis=1) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("steps", [1, 3, 1_000])
+def test_it_may_be_far_to_the_end(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long path with circles on the way; what is further away than the steps that are taken is solved at once."""
+    monkeypatch.setattr(chain, "_MOST_STEPS", steps)
+    n = 200
+    path = np.arange(n - 1)
+    circles = np.arange(0, n - 2, 10)
+    start, end = np.concatenate([path, circles + 2]), np.concatenate([path + 1, circles])
+    links = sparse.coo_array((np.ones(len(start)), (start, end)), (n, n))
+    exits = sparse.coo_array((np.full(n, 0.1), (np.arange(n), OTHER_GOALS + 1 + np.arange(n) % 5)), (n, 7))
+    made = Chain.of_masses(links, exits)
+    found = absorb(made, np.zeros(n, dtype=np.int64))
+    assert np.abs(found.chances.toarray() - inverse_twin(made)).max() < 1e-9
+
+
 def test_rare_goals_of_a_large_component_share_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     made, component = random_chain(300, 900, 12, 1)
     everything = inverse_twin(made)

@@ -31,10 +31,8 @@ def with_annotation(rows: DataFrame) -> DataFrame:
 
 
 def _annotate(texts: pa.Array, goals: pa.Array) -> pa.Array:
-    rows = list(zip(texts.to_pylist(), goals.to_pylist(), strict=True))
-    # The same words with the same goal stand in several contexts.
-    of_row = {row: annotate(*row) for row in set(rows)}
-    return pa.StructArray.from_arrays(annotation_columns([of_row[row] for row in rows]), names=list(COLUMNS))
+    found = [annotate(text, goal) for text, goal in zip(texts.to_pylist(), goals.to_pylist(), strict=True)]
+    return pa.StructArray.from_arrays(annotation_columns(found), names=list(COLUMNS))
 
 
 def annotation_columns(found: Sequence[Annotation]) -> list[pa.Array]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from selflearn.labels.projection import project
 from selflearn.wording import word_spans
+
+_KEPT = 4_096
+"""The same words with the same goal are asked for again and again: in several contexts, as one tagging of several."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Annotation:
     annotated: str
 
 
+@lru_cache(_KEPT)
 def annotate(text: str, goal: str) -> Annotation:
     """Put every slot value of the canonical goal on the words of the text, without overlap.
 

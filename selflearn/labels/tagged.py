@@ -15,11 +15,11 @@ from pyspark.sql.types import StructField, StructType
 
 from selflearn.labels.annotation import COLUMNS, annotation_columns
 from selflearn.labels.spans import Annotation, Span, annotate, bracketed, intent_alone
-from selflearn.labels.tagging import SURE, TagModel, Tags, Untagged, fit_tags
+from selflearn.labels.tagging import SURE, TagModel, Untagged, fit_tags
 from selflearn.lakehouse import tables
-from selflearn.nlu import Tagged
+from selflearn.nlu import Tagged, Tags
 
-MAX_UTTERANCES = 4_000
+MAX_UTTERANCES = 2_000
 """Of so many labels, by the hash of their id, the tags are learnt: training a tagger takes seconds for a thousand."""
 MIN_UTTERANCES = 200
 _FIELDS = (*COLUMNS, "p_slots")

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selflearn.nlu import Example, Tagged
+from selflearn.nlu import Example, Tags
 from selflearn.nlu.tagger import Tagger
 from selflearn.ragged import Floats
 
-Tags = tuple[Tagged, ...]
-"""A tagging: spans in order, none overlapping."""
 Slots = tuple[str, ...]
 """The slots of a tagging, in order."""
 
@@ -77,17 +75,15 @@ class Learnt:
 
     def weigh(self, one: Untagged) -> Weighed:
         """Posterior of the utterance's taggings: its goals', the tagger's own, and none at all."""
-        proposed, _ = self.tagger.tag(one.text, one.context, one.intent)
-        taggings = tuple(dict.fromkeys([*one.beliefs, proposed, ()]))
-        scores = np.array([self._score(one, tags) for tags in taggings])
+        p_tagger = self.tagger.probabilities(one.text, one.context, one.intent, (*one.beliefs, ()))
+        scores = np.array([self._score(one, tags, p) for tags, p in p_tagger.items()])
         mass = np.exp(scores - scores.max())
-        return Weighed(taggings, mass / mass.sum())
+        return Weighed(tuple(p_tagger), mass / mass.sum())
 
-    def _score(self, one: Untagged, tags: Tags) -> float:
+    def _score(self, one: Untagged, tags: Tags, p_tagger: float) -> float:
         slots = _slots(tags)
         general = _share(self.of_intent.get(one.intent, {}), slots, _LEAST)
         there = _share(self.of_carrier.get((one.intent, _carrier(one.text, tags)), {}), slots, general)
-        p_tagger = self.tagger.probability(one.text, one.context, one.intent, tags)
         parts = (one.beliefs.get(tags, _UNBELIEVED), there, p_tagger)
         return sum(math.log(max(part, _LEAST)) for part in parts)
 

@@ -1,6 +1,6 @@
 """A reference NLU, to close the loop and to gate releases; not one to deploy."""
 
-from selflearn.nlu.examples import Example, Item, Reading, Tagged, examples_of
+from selflearn.nlu.examples import Example, Item, Reading, Tagged, Tags, examples_of
 from selflearn.nlu.reference import ReferenceNLU
 
-__all__ = ["Example", "Item", "Reading", "ReferenceNLU", "Tagged", "examples_of"]
+__all__ = ["Example", "Item", "Reading", "ReferenceNLU", "Tagged", "Tags", "examples_of"]

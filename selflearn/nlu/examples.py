@@ -19,6 +19,10 @@ class Tagged:
     end: int
 
 
+Tags = tuple[Tagged, ...]
+"""A tagging: spans in order, none overlapping."""
+
+
 @dataclass(frozen=True)
 class Example:
     """A sentence with its meaning.
@@ -33,7 +37,7 @@ class Example:
     context: str
     intent: str
     items: frozenset[Item] = frozenset()
-    tagged: tuple[Tagged, ...] | None = ()
+    tagged: Tags | None = ()
     weight: float = 1.0
 
 

@@ -65,7 +65,7 @@ class ReferenceNLU:
 
     def _p_items(self, text: str, context: str, intent: str, items: frozenset[Item], p_items: Floats) -> float:
         said = {item: place for item in items if (place := place_of(item, text)) is not None}
-        tagged = [Tagged(slot, *place) for (slot, _), place in said.items()]
+        tagged = tuple(Tagged(slot, *place) for (slot, _), place in said.items())
         p_known = dict(zip(self._items.items, p_items, strict=True))
         found = max(self._tagger.probability(text, context, intent, tagged), _LEAST)
         for item, p_item in p_known.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import tempfile
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pycrfsuite
 
-from selflearn.nlu.examples import Example, Tagged
+from selflearn.nlu.examples import Example, Tagged, Tags
 from selflearn.wording import word_spans
 
 OUTSIDE = "O"
@@ -33,6 +33,7 @@ class Tagger:
         if model is not None:
             self._tagger = pycrfsuite.Tagger()
             self._tagger.open_inmemory(model)
+            self._labels = frozenset(self._tagger.labels())
 
     def __getstate__(self) -> bytes:
         return self._model or b""
@@ -40,25 +41,29 @@ class Tagger:
     def __setstate__(self, model: bytes) -> None:
         self._open(model or None)
 
-    def tag(self, text: str, context: str, intent: str) -> tuple[tuple[Tagged, ...], float]:
+    def tag(self, text: str, context: str, intent: str) -> tuple[Tags, float]:
         """The most probable tagging, given the intent, and its probability."""
-        spans = word_spans(text)
-        if self._tagger is None or not spans:
-            return (), 1.0
-        self._tagger.set(word_features(text, context, intent))
-        labels = self._tagger.tag()
-        return tagged_of(labels, spans), float(self._tagger.probability(labels))
+        *_, found = self.probabilities(text, context, intent, ()).items()
+        return found
 
-    def probability(self, text: str, context: str, intent: str, tagged: Sequence[Tagged]) -> float:
+    def probability(self, text: str, context: str, intent: str, tagged: Tags) -> float:
         """Probability of a tagging, given the intent; 0 of a slot never seen."""
+        return self.probabilities(text, context, intent, (tagged,))[tagged]
+
+    def probabilities(self, text: str, context: str, intent: str, others: Iterable[Tags]) -> dict[Tags, float]:
+        """The same of several taggings and, where none of them is that, of the most probable one after them."""
         spans = word_spans(text)
         if self._tagger is None or not spans:
-            return float(not tagged)
-        labels = labels_of(tagged, spans)
-        if not set(labels) <= set(self._tagger.labels()):
-            return 0.0
+            return {tags: float(not tags) for tags in (*others, ())}
+        # What a sentence costs is this: its features and the sum over all taggings, which the field then keeps.
         self._tagger.set(word_features(text, context, intent))
-        return float(self._tagger.probability(labels))
+        labels = {tags: labels_of(tags, spans) for tags in others}
+        best = self._tagger.tag()
+        labels.setdefault(tagged_of(best, spans), best)
+        return {
+            tags: float(self._tagger.probability(of_words)) if self._labels.issuperset(of_words) else 0.0
+            for tags, of_words in labels.items()
+        }
 
 
 def labels_of(tagged: Sequence[Tagged], spans: Sequence[tuple[int, int]]) -> list[str]:

@@ -3,8 +3,9 @@
 Transient states are utterances; exits are success with a goal, and giving up. With Q the chances of going from one
 utterance to another and R those of an exit, the chances X of ending at each exit solve `(I - Q) X = R` (Kemeny and
 Snell 1960; of wordings: Ponnusamy et al. 2019). Nothing is inverted: components are solved one by one, small ones of
-one size together as dense systems, the others without the states that none leads into, which are left for the end:
-middle ones by sparse LU, large ones by iterating `X = Q X + R`.
+one size together as dense systems, the others from their ends backwards: a state that cannot be come back to follows
+from those it leads to, and only states on common circles are solved together, by sparse LU or, where they are many, by
+iterating `X = Q X + R`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from selflearn.ragged import Floats, Ints, offsets_of, places
@@ -31,7 +33,7 @@ LU_STATES = 2_000
 LARGE_CELLS = 32_000_000
 """Utterances x goals of one component that is iterated; its rarer goals beyond that share the exit `OTHER_GOALS`."""
 _CELLS_AT_ONCE = 8_000_000
-_MOST_LAYERS = 30
+_MOST_STEPS = 1_000
 _ROUNDS_AT_ONCE = 4
 
 
@@ -184,36 +186,67 @@ def _sparse(parts: _Components, least: float) -> Iterator[Block]:
         rows = parts.links[states]
         q = sparse.csr_array((rows.data, parts.position[rows.indices], rows.indptr), (n, n))
         right = parts.exits[states].tocsc()
-        core, layers = _layers(q)
-        solved = _solver(q[core][:, core])
-        step = max(1, _CELLS_AT_ONCE // n)
-        for first in range(0, width, step):
-            r = right[:, first : min(first + step, width)].toarray()
+        steps = [_Step.of(q, found) for found in _backwards(q)]
+        at_once = max(1, _CELLS_AT_ONCE // n)
+        for first in range(0, width, at_once):
+            # Products take rows that lie together; of columns they would make a copy each time.
+            r = right[:, first : min(first + at_once, width)].toarray(order="C")
             x = np.zeros_like(r)
-            x[core] = solved(r[core])
-            for layer in reversed(layers):
-                x[layer] = q[layer] @ x + r[layer]
+            for step in steps:
+                x[step.states] = step.solve(step.links @ x + r[step.states])
             residual = float(np.abs(q @ x + r - x).max())
             yield parts.block(x[None], states, np.array([component]), first, residual, least)
 
 
-def _layers(q: sparse.csr_array) -> tuple[Ints, list[Ints]]:
-    """States of the core, and layers of the others: no state leads into a layer but those of the layers before it."""
-    state = np.arange(q.shape[0])
-    layers: list[Ints] = []
-    while True:
-        is_entered = np.bincount(q.indices, minlength=len(state)) > 0
-        if is_entered.all() or len(layers) == _MOST_LAYERS:
-            return state, layers
-        layers.append(state[~is_entered])
-        state, q = state[is_entered], q[is_entered][:, is_entered]
+class _Step(NamedTuple):
+    """States that are solved at once, their links to all states, and what makes X of what other states give them."""
+
+    states: Ints
+    links: sparse.csr_array
+    solve: Callable[[Floats], Floats]
+
+    @classmethod
+    def of(cls, q: sparse.csr_array, states: Ints) -> _Step:
+        links = q[states]
+        within = links[:, states]
+        return cls(states, links, _solver(within) if within.nnz else _as_it_is)
+
+
+def _backwards(q: sparse.csr_array) -> Iterator[Ints]:
+    """Parts of the states, none of which has a link into a later part.
+
+    These are strongly connected components from the ends backwards, all that are equally far from an end at once. What
+    is further away than `_MOST_STEPS` is one part.
+    """
+    n, of_state = connected_components(q, connection="strong")
+    source, target = np.repeat(of_state, np.diff(q.indptr)), of_state[q.indices]
+    leaves = source != target
+    onward = sparse.csr_array((np.ones(leaves.sum()), (source[leaves], target[leaves])), (n, n))
+    onward.sum_duplicates()
+    back = onward.T.tocsr()
+    n_left = np.diff(onward.indptr)
+    depth = np.full(n, _MOST_STEPS)
+    ready = np.flatnonzero(n_left == 0)
+    for step in range(_MOST_STEPS):
+        depth[ready] = step
+        before = back[ready].indices
+        n_left = n_left - np.bincount(before, minlength=n)
+        ready = np.unique(before[n_left[before] == 0])
+        if not len(ready):
+            break
+    is_circle = (np.bincount(of_state) > 1) & (depth < _MOST_STEPS)
+    of_part = (2 * depth + is_circle)[of_state]
+    order = np.argsort(of_part, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(of_part[order])) + 1)
+
+
+def _as_it_is(r: Floats) -> Floats:
+    return r
 
 
 def _solver(q: sparse.csr_array) -> Callable[[Floats], Floats]:
     """What makes X of R."""
     n = q.shape[0]
-    if n == 0:
-        return lambda r: r
     if n <= LU_STATES:
         return splu(sparse.eye_array(n, format="csc") - q.tocsc()).solve
     return partial(_iterated, q)
