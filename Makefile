@@ -103,6 +103,9 @@ bench-chain: $(VENV)/.core ## Measure components and chain of ten million links
 bench-rewrites: setup ## Measure wins and losses of rewrites on a simulated month
 	$(PYTHON_IN_VENV) benchmarks/rewrites.py --out build/benchmarks/rewrites
 
+bench-arms: $(VENV)/.core ## Measure what the two arms of live rewrites are worth over ten cycles
+	$(PYTHON_IN_VENV) benchmarks/arms.py --out build/benchmarks/arms
+
 bench-context: setup ## Measure what the context of words is worth: make bench-context TRAIN=folder
 	$(PYTHON_IN_VENV) benchmarks/context.py "$(TRAIN)" --out build/benchmarks/context
 

@@ -3,7 +3,7 @@
 All but the last days are mined; the turns of the last days judge. A rewrite is a *win* where the reading that its
 target gets is what people mostly meant by the wording, and more turns would have been mended than broken. It is a
 *loss* where that reading is another goal, or as many good turns would have been broken as failed ones mended. No turn
-is served rewritten here: what becomes of rewrites that are live is not measured.
+is served rewritten here; `arms.py` measures what becomes of rewrites that are live.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STAGES = ("ingest", "detect", "embed", "evidence", "variants", "graph", "rewrit
 def main() -> None:
     """Run the benchmark and write `scores.json` and `judged.jsonl`, every rewrite with its verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=400_000)
+    parser.add_argument("--turns", type=int, default=120_000)
     parser.add_argument("--days", type=int, default=30 + _JUDGING_DAYS, help=f"the last {_JUDGING_DAYS} judge")
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")

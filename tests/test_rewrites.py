@@ -151,6 +151,11 @@ def cases(spark: SparkSession) -> Log:
     log.pair("two targets", people="abcdef")
     log.said("two targets:better", "abcdef", 1.0)
     log.linked("two targets:fails", "two targets:better", "abcd")
+    # Each went on to a wording of their own; all of them mean the same.
+    log.said("each to another:fails", "abcd", 0.1)
+    for who, works in zip("abcd", (0.9, 1.0, 0.9, 0.9), strict=True):
+        log.said(f"each to another:{who}", "abcd", works)
+        log.linked("each to another:fails", f"each to another:{who}", who)
     log.pair("elsewhere")
     log.nodes[-1]["context"] = "another question"
     for case in ("kept", "turned out bad", "cooling"):
@@ -196,6 +201,7 @@ def test_what_is_rewritten_and_what_is_not(found: dict[tuple[str, str], Row]) ->
         ("chained:fails", "chained:works"): "trying",
         ("chained:middle", "chained:works"): "trying",
         ("two targets:fails", "two targets:better"): "trying",
+        ("each to another:fails", "each to another:b"): "trying",
         ("kept:fails", "kept:works"): "kept",
         ("turned out bad:fails", "turned out bad:works"): "retired",
         ("cooling:fails", "cooling:works"): "retired",

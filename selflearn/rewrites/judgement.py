@@ -18,6 +18,7 @@ MAX_USER_SHARE = 0.5
 """Most that one person may give to a pair's evidence."""
 _RETIRE = 0.5
 _MIN_TREATED = 5.0
+"""Least trials of a rewrite that is kept, without whoever was served most often."""
 _TARGET_COUNTS_AS = 2.0
 """Trials that the target's record is worth before the rewrite itself has been tried."""
 _CORRECTED = 0.5
@@ -64,14 +65,15 @@ def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
     source = _record(rows, "n", "worked", "most")
     target = _record(rows, "target_n", "target_worked", "target_most")
     served = _record(rows, "n_treated", "n_treated_worked", "n_treated_most")
-    left = Record(source.n, source.n * (1 - _numbers(rows, "friction")), source.most)
+    # Whom the wording itself owes most to has been left out before it was first served.
+    left = Record(source.n, source.n * (1 - _numbers(rows, "friction")), np.zeros(len(rows)))
     before, after = prior.after(source.n, source.worked), prior.after(target.n, target.worked)
     better = p_better(after, before)
     is_better = (better >= CONFIDENCE) & (_p_better_to_others(prior, target, prior, source) >= CONFIDENCE)
     expected = after.worth(_TARGET_COUNTS_AS)
     treated_better = p_better(expected.after(served.n, served.worked), prior.after(left.n, left.worked))
     is_kept = (
-        (served.n >= _MIN_TREATED)
+        (served.n - served.most >= _MIN_TREATED)
         & (treated_better >= CONFIDENCE)
         & (_p_better_to_others(expected, served, prior, left) >= CONFIDENCE)
     )
