@@ -4,7 +4,8 @@ DIR holds `dstc2_turns.jsonl.gz`. The train folder is mined from raw log to goal
 reference NLU is trained on what the live NLU said of the train folder's turns, on those that worked, on those and the
 mined corrections, and on gold; each reads the test folder's turns, alone and multiplied with the live alternatives.
 A figure is the share of exact frames. Where both folders are one, its callers are halved by the parity of the MD5 of
-their name, and each half is the test of what was mined from the other.
+their name, and each half is the test of what was mined from the other. A log that an earlier run into the same folder
+has mined to its end is not mined again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from dstc2_log import Row, asked_slot, canonical_turn, frame, items_of_goal, rea
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.nlu import Example, Item, Reading, ReferenceNLU, Tagged
 from selflearn.nlu.classifiers import place_of
-from selflearn.pipeline import LEARNING, MINING
+from selflearn.pipeline import MINING, STAGES
 from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE
 
@@ -65,22 +65,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores; tables in it are replaced")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
-    started = time.perf_counter()
-    spark = build_session("selflearn benchmark retrain")
     halves: tuple[Callable[[str], bool], ...] = (lambda user: True,)
     if given.train.resolve() == given.test.resolve():
         halves = (_is_odd, lambda user: not _is_odd(user))
     scores: list[dict[str, Any]] = []
+    configuration: dict[str, str] = {}
     for number, is_mined in enumerate(halves):
-        log = prepare(given.train, given.out / f"mined-{number}", is_in=is_mined)
-        lake = Lakehouse(spark, log.settings.lake)
-        mine(lake, log, (*MINING, *LEARNING))
+        lake, configuration = mined(given.train, given.out / f"mined-{number}", is_mined)
         learnt_from = [turn for turn in read_turns(given.train) if is_mined(turn.user_id)]
         asked = [turn for turn in read_turns(given.test) if len(halves) == 1 or not is_mined(turn.user_id)]
-        scores.append(compare(training_sets(Path(lake.root), learnt_from), asked))
-    figures = {**summary(scores), "seconds": time.perf_counter() - started}
-    write_scores(given.out, figures, effective_configuration(spark))
+        scores.append(compare(training_sets(lake, learnt_from), asked))
+    figures = summary(scores)
+    write_scores(given.out, figures, configuration)
     print_figures("Retraining without gold: exact frames of callers not mined", figures)
+
+
+def mined(folder: Path, work: Path, is_in: Callable[[str], bool]) -> tuple[Path, dict[str, str]]:
+    """The lake of the folder's callers that are in, and the configuration that they were mined with."""
+    done = work / "mined.json"
+    if not done.exists():
+        spark = build_session("selflearn benchmark retrain")
+        log = prepare(folder, work, is_in=is_in)
+        learning = [STAGES[name] for name in ("variants", "graph", "label")]
+        mine(Lakehouse(spark, log.settings.lake), log, (*MINING, *learning))
+        done.write_text(json.dumps(dict(effective_configuration(spark))), encoding="utf-8")
+    return work / "lake", json.loads(done.read_text(encoding="utf-8"))
 
 
 def _is_odd(user: str) -> bool:
