@@ -161,8 +161,8 @@ def hand_made() -> dict[str, Graph]:
         return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
 
     def merged(goal: str, by: str = MANY_PEOPLE) -> Graph:
-        read = unsure | sure | {("v", "both"): (0.04, 0.0, 0.0)}
-        return Graph(both, read, merges={("u", goal): (1.0, 0.9)}, pair_users={("u", goal): by})
+        read = unsure | sure | {("w", "both"): (0.9, 0.0, 0.0)}
+        return Graph(both | {"w": 1.0}, read, merges={("u", goal): (1.0, 0.9)}, pair_users={("u", goal): by})
 
     step = {("u", "v"): (1.0, 0.9)}
     others = dict.fromkeys("vwxyz", 1.0)
@@ -269,13 +269,15 @@ def test_what_both_turns_of_a_caller_mean_together(found: dict[str, PlainCandida
     assert found["merged with a reading"]["u", "right"]["posterior"] > by_itself["posterior"]
     # A goal that neither turn was read as comes in, if anybody's turn ever was; it says nothing of the other turn.
     row = found["merge of its own"]["u", "both"]
-    assert (row["p_nlu"], row["pair_evidence"]) == (0, pytest.approx(math.log1p(0.9 / 0.1 / 0.05)))
-    assert ("u", "nobody's") not in found["merge never read"]
-    assert found["merge of its own"]["v", "both"]["pair_evidence"] == 0
+    told = math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"]))
+    assert (row["p_nlu"], row["pair_evidence"]) == (0, pytest.approx(told))
+    assert not {("u", "nobody's"), ("u", "both")} & found["merge never read"].keys()
+    assert ("v", "both") not in found["merge of its own"]
     # Nobody stands behind it but who said it, and it is gone without the person whose turns they are.
     assert (row["n_users_behind"], row["n_pairs"]) == (1, 0)
+    assert row["posterior_without_one"] == pytest.approx(row["posterior"], rel=0.1)
     alone = found["one person's merge"]["u", "both"]
-    assert alone["posterior_without_one"] < by_itself["posterior"] / 4 < row["posterior_without_one"]
+    assert alone["posterior_without_one"] < alone["posterior"] / 2
 
 
 def test_what_a_variant_says(found: dict[str, PlainCandidates]) -> None:
