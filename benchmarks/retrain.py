@@ -4,7 +4,8 @@ DIR holds `dstc2_turns.jsonl.gz`. The train folder is mined from raw log to goal
 reference NLU is trained on what the live NLU said of the train folder's turns, on those that worked, on those and the
 mined corrections, and on gold; each reads the test folder's turns, alone and multiplied with the live alternatives.
 A figure is the share of exact frames. Where both folders are one, its callers are halved by the parity of the MD5 of
-their name, and each half is the test of what was mined from the other.
+their name, and each half is the test of what was mined from the other. What an earlier run into the same folder has
+mined, or trained and read, to its end is not done again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from dstc2_log import Row, asked_slot, canonical_turn, frame, items_of_goal, rea
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.nlu import Example, Item, Reading, ReferenceNLU, Tagged
 from selflearn.nlu.classifiers import place_of
-from selflearn.pipeline import LEARNING, MINING
+from selflearn.pipeline import MINING, STAGES
 from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE
 
@@ -65,22 +65,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores; tables in it are replaced")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
-    started = time.perf_counter()
-    spark = build_session("selflearn benchmark retrain")
     halves: tuple[Callable[[str], bool], ...] = (lambda user: True,)
     if given.train.resolve() == given.test.resolve():
         halves = (_is_odd, lambda user: not _is_odd(user))
     scores: list[dict[str, Any]] = []
+    configuration: dict[str, str] = {}
     for number, is_mined in enumerate(halves):
-        log = prepare(given.train, given.out / f"mined-{number}", is_in=is_mined)
-        lake = Lakehouse(spark, log.settings.lake)
-        mine(lake, log, (*MINING, *LEARNING))
+        lake, configuration = mined(given.train, given.out / f"mined-{number}", is_mined)
         learnt_from = [turn for turn in read_turns(given.train) if is_mined(turn.user_id)]
         asked = [turn for turn in read_turns(given.test) if len(halves) == 1 or not is_mined(turn.user_id)]
-        scores.append(compare(training_sets(Path(lake.root), learnt_from), asked))
-    figures = {**summary(scores), "seconds": time.perf_counter() - started}
-    write_scores(given.out, figures, effective_configuration(spark))
+        scores.append(compare(training_sets(lake, learnt_from), asked, given.out / "read"))
+    figures = summary(scores)
+    write_scores(given.out, figures, configuration)
     print_figures("Retraining without gold: exact frames of callers not mined", figures)
+
+
+def mined(folder: Path, work: Path, is_in: Callable[[str], bool]) -> tuple[Path, dict[str, str]]:
+    """The lake of the folder's callers that are in, and the configuration that they were mined with."""
+    done = work / "mined.json"
+    if not done.exists():
+        spark = build_session("selflearn benchmark retrain")
+        log = prepare(folder, work, is_in=is_in)
+        learning = [STAGES[name] for name in ("variants", "graph", "label")]
+        mine(Lakehouse(spark, log.settings.lake), log, (*MINING, *learning))
+        done.write_text(json.dumps(dict(effective_configuration(spark))), encoding="utf-8")
+    return work / "lake", json.loads(done.read_text(encoding="utf-8"))
 
 
 def _is_odd(user: str) -> bool:
@@ -148,18 +157,35 @@ def example(turn: Turn, meant: Frame, weight: float = 1.0) -> Example:
     return Example(turn.text, turn.context, intent, items, tuple(tagged), weight)
 
 
-def compare(sets: dict[str, list[Example]], turns: Sequence[Turn]) -> dict[str, Any]:
-    """Of every turn whether its frame is exact, by row of the table; and the callers."""
+def compare(sets: dict[str, list[Example]], turns: Sequence[Turn], done: Path) -> dict[str, Any]:
+    """Of every turn whether its frame is exact, by row of the table; and the callers.
+
+    What is found is kept below `done`, by what was learnt from and what was read.
+    """
     is_right: dict[str, list[bool]] = {"live NLU": [_is_exact(turn.live, turn) for turn in turns]}
     for name, examples in sets.items():
-        nlu = ReferenceNLU(examples)
-        found = [one[0] for one in nlu.read([turn.text for turn in turns], [turn.context for turn in turns])]
-        is_right[name] = [_is_exact((one.intent, one.items), turn) for one, turn in zip(found, turns, strict=True)]
-        is_right[f"{name}, times the live alternatives"] = [
-            _is_exact(_multiplied(nlu, turn, one), turn) for one, turn in zip(found, turns, strict=True)
-        ]
+        file = done / f"{_digest(examples, turns)}.json"
+        if not file.exists():
+            done.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(_learn_and_read(examples, turns)), encoding="utf-8")
+        alone, multiplied = json.loads(file.read_text(encoding="utf-8"))
+        is_right |= {name: alone, f"{name}, times the live alternatives": multiplied}
     sizes = {name: len(examples) for name, examples in sets.items()}
     return {"is_right": is_right, "callers": [turn.user_id for turn in turns], "sizes": sizes}
+
+
+def _digest(examples: Sequence[Example], turns: Sequence[Turn]) -> str:
+    learnt = [(one.text, one.context, one.intent, sorted(one.items), one.tagged, one.weight) for one in examples]
+    return hashlib.sha256(repr((learnt, [turn.turn_id for turn in turns])).encode()).hexdigest()[:16]
+
+
+def _learn_and_read(examples: Sequence[Example], turns: Sequence[Turn]) -> tuple[list[bool], list[bool]]:
+    """Whether each frame is exact: as the NLU reads it, and multiplied with the live alternatives."""
+    nlu = ReferenceNLU(examples)
+    found = [one[0] for one in nlu.read([turn.text for turn in turns], [turn.context for turn in turns])]
+    both = list(zip(found, turns, strict=True))
+    alone = [_is_exact((one.intent, one.items), turn) for one, turn in both]
+    return alone, [_is_exact(_multiplied(nlu, turn, one), turn) for one, turn in both]
 
 
 def _multiplied(nlu: ReferenceNLU, turn: Turn, own: Reading) -> Frame:
@@ -179,20 +205,27 @@ def _items(found: Frame) -> list[str]:
 
 
 def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Share of exact frames by row, with 95 % intervals by bootstrap over callers; and of the gold row's gain."""
+    """Share of exact frames by row, and of the gold row's gain, with 95 % intervals by bootstrap over callers."""
     callers = np.array([caller for one in scores for caller in one["callers"]])
     right = {
         name: np.array([value for one in scores for value in one["is_right"][name]]) for name in scores[0]["is_right"]
     }
     draws = _draws(callers)
-    live, gold = right["live NLU"].mean(), right["gold"].mean()
+    drawn = {name: draws @ is_right / draws.sum(axis=1) for name, is_right in right.items()}
+    exact = {name: is_right.mean() for name, is_right in right.items()}
     rows = {}
-    for name, is_right in right.items():
-        low, high = np.quantile(draws @ is_right / draws.sum(axis=1), (0.025, 0.975))
-        gain = (is_right.mean() - live) / (gold - live)
-        rows[name] = {"exact": float(is_right.mean()), "low": float(low), "high": float(high), "share": float(gain)}
+    for name in right:
+        row = {"exact": exact[name], "share": _share_of_gain(name, exact)}
+        for measure, values in (("exact", drawn[name]), ("share", _share_of_gain(name, drawn))):
+            row |= dict(zip((f"{measure}_low", f"{measure}_high"), np.quantile(values, (0.025, 0.975)), strict=True))
+        rows[name] = {measure: float(value) for measure, value in row.items()}
     sizes = {name: sum(one["sizes"][name] for one in scores) for name in scores[0]["sizes"]}
     return {"rows": rows, "examples": sizes, "turns": len(callers), "seed": _SEED, "draws": _DRAWS}
+
+
+def _share_of_gain(name: str, exact: dict[str, Any]) -> Any:
+    """Of what learning from gold gains over the live NLU."""
+    return (exact[name] - exact["live NLU"]) / (exact["gold"] - exact["live NLU"])
 
 
 def _draws(callers: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:

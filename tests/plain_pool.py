@@ -27,7 +27,8 @@ Said = dict[str, dict[str, float]]
 class Graph:
     """One locale's utterances with their n, readings (p_sum, n_outcomes, outcome_sum), pairs (n, p), variants (p).
 
-    Every letter of `users` and `pair_users` is a person: by default one says an utterance, and sixteen a pair.
+    `merges` (n, p) are of an utterance and a goal.
+    Every letter of `users` and `pair_users` is a person: by default one says an utterance, and sixteen a pair or merge.
     `words` are those of utterances that differ in their context alone; `strength` is what other contexts count as.
     """
 
@@ -35,6 +36,7 @@ class Graph:
     readings: dict[tuple[str, str], tuple[float, float, float]]
     pairs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     variants: dict[tuple[str, str], float] = field(default_factory=dict)
+    merges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
     pair_users: dict[tuple[str, str], str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
@@ -93,7 +95,8 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
             if (utterance, goal) in found or but is None or gain > SILENCE:
                 row = found.setdefault((utterance, goal), plain_candidate(0.0, 0.0))
                 row |= {"pair_evidence": pair, "variant_evidence": variant}
-        n_pairs = sum(n for of in links.values() for kind, (n, _) in of.items() if kind != "variant")
+        by_others = [by for of, by in links.items() if of in graph.utterances]
+        n_pairs = sum(n for by in by_others for kind, (n, _) in by.items() if kind != "variant")
         for (_, goal), row in found.items():
             row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs}
             if (utterance, goal) not in own[utterance]:
@@ -131,6 +134,13 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
     second: dict[str, dict[str, Said]] = {utterance: {} for utterance in own}
     for (sender, to), joined in linked.items():
         second[to][sender] = said(pooled(sender, first[sender], but=to), joined)
+    for (utterance, goal), (n, p) in graph.merges.items():
+        if goal in {read for _, read in graph.readings}:
+            sender, n_people = f"merge {goal}", len(graph.pair_users.get((utterance, goal), MANY_PEOPLE))
+            linked[sender, utterance]["after"] = (votes, p) = min(n, n_people), min(p, _MOST_CERTAIN_LINK)
+            rest[sender, utterance]["after"] = 1 - 1 / n_people
+            ratio = 1 / max(prior[goal], COINCIDENCE)
+            second[utterance][sender] = {goal: {"after": votes * math.log1p(p / (1 - p) * ratio)}}
     return {
         key: row for utterance in own for key, row in with_rest(utterance, pooled(utterance, second[utterance])).items()
     }

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from scipy.special import expit
 
 from plain_friction import Pair, outcome
+from plain_merging import merged
 from plain_pairs import Row, compare
 from selflearn.detect import (
     FOLLOW_UP_SIGNALS,
@@ -31,15 +32,16 @@ from selflearn.detect import (
 )
 from selflearn.detect.additive import AdditiveModel
 from selflearn.detect.friction import Seeding
+from selflearn.detect.merging import LEAST_PROBABLE
 from selflearn.detect.signals import levels
 from selflearn.lakehouse import tables
 from selflearn.settings import Detect
 
 DAYS = [date(2025, 1, 1) + timedelta(days=k) for k in range(3)]
 GOALS = [
-    json.dumps({"intent": intent, "slots": [{"name": "city", "value": city}] if city else []})
+    json.dumps({"intent": intent, "slots": [{"name": name, "value": value} for name, value in slots]})
     for intent in ("weather", "traffic")
-    for city in ("paris", "berlin", "")
+    for slots in ([], [("city", "paris")], [("city", "berlin"), ("day", "friday")])
 ]
 TEXTS = ["weather in paris", "whether in paris", "traffic berlin", "東京の天気", "حالة الطقس", "no"]
 SETTINGS = Detect(max_turns=3, max_gap_minutes=2, max_turns_per_session=9)
@@ -206,6 +208,8 @@ def test_scores_of_turns_and_pairs_equal_plain_loops(turns: DataFrame, rows: lis
         assert [row[f"{end}_turn_index"] for end in ("source", "target")] == [end["turn_index"] for end in ends]
         assert [row[f"{end}_utterance"] for end in ("source", "target")] == [end["utterance_id"] for end in ends]
         assert (row["turn_date"], row["session_id"]) == (ends[0]["turn_date"], ends[0]["session_id"])
+        goal, p_merged = merged(*map(prepared, ends)) if row["p_rephrase"] >= LEAST_PROBABLE else (None, 0.0)
+        assert (row["merged_goal"], row["p_merged"]) == (goal, None if goal is None else pytest.approx(p_merged))
 
 
 def test_a_user_who_talks_all_day_costs_the_cap(spark: SparkSession, rows: list[Row]) -> None:

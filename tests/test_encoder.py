@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from selflearn.cli import main
 from selflearn.encoding import encoder as encoder_module
 from selflearn.encoding.encoder import Encoder, LexicalEncoder, check_dimensions, load_encoder
 from selflearn.encoding.static_encoder import MODULES, TOKENIZER, WEIGHT_NAME, WEIGHTS, StaticEncoder
-from selflearn.encoding.vocabulary import learn_tokenizer, silent_tokens
+from selflearn.encoding.vocabulary import cuts_at_spaces, learn_tokenizer, silent_tokens
 from selflearn.errors import DataError, InfrastructureError, SettingsError
 from selflearn.variants.embedding import embed_utterances, embedder
 from selflearn.variants.training import require_torch
@@ -42,6 +42,12 @@ def write_static(folder: Path, texts: list[str], dimension: int = 8) -> Path:
     modules = [{"idx": 0, "name": "0", "path": "", "type": STATIC_TYPE}]
     (folder / MODULES).write_text(json.dumps(modules), encoding="utf-8")
     return folder
+
+
+_TOKENIZER = learn_tokenizer(said(ROOMS)[0])
+_WEIGHTS = np.random.default_rng(3).normal(size=(_TOKENIZER.get_vocab_size(), 8)).astype(np.float32)
+_WEIGHTS[silent_tokens(_TOKENIZER)] = 0
+_HOUSE = StaticEncoder("house", _TOKENIZER, _WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +87,26 @@ def test_a_vector_depends_on_its_text_alone(texts: list[str], data: st.DataObjec
         assert np.array_equal(np.concatenate([*alone, loaded.encode([])]), together)
 
 
-def _house() -> StaticEncoder:
-    tokenizer = learn_tokenizer(said(ROOMS)[0])
-    weights = np.random.default_rng(3).normal(size=(tokenizer.get_vocab_size(), 8)).astype(np.float32)
-    return StaticEncoder("house", tokenizer, weights)
+PARTS = ["kitchen", "the", "ki", "K", "S", " ", ".", "'", "?", "´", "▁", "\u00a0", "\u0301", "\u3000", "打", "<unk>"]
 
 
-_HOUSE = _house()
+@given(st.lists(st.lists(st.sampled_from(PARTS)).map("".join) | st.sampled_from(ODD_TEXTS) | st.text(max_size=20)))
+def test_a_static_encoder_equals_the_plain_mean_of_its_tokens(texts: list[str]) -> None:
+    plain = np.zeros((len(texts), _HOUSE.dimension))
+    for row, text in enumerate(texts):
+        ids = _TOKENIZER.encode(text, add_special_tokens=False).ids
+        total = _WEIGHTS[ids].astype(np.float64).sum(axis=0)
+        plain[row] = total / (np.linalg.norm(total) or 1)
+    np.testing.assert_allclose(_HOUSE.encode(texts), plain, atol=1e-6)
 
 
-def test_a_static_encoder_equals_the_plain_mean_of_its_tokens(static_folder: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(static_folder / TOKENIZER))
-    weights = load_file(static_folder / WEIGHTS)[WEIGHT_NAME].astype(np.float64)
-    texts = said(ROOMS)[0]
-    for text, vector in zip(texts, load_encoder(str(static_folder)).encode(texts), strict=True):
-        mean = weights[tokenizer.encode(text, add_special_tokens=False).ids].mean(axis=0)
-        assert np.allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+def test_tokens_that_hold_spaces_are_kept_whole(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "new york": 1, "new": 2, "york": 3}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Punctuation()
+    assert cuts_at_spaces(_TOKENIZER)
+    assert not cuts_at_spaces(tokenizer)
+    encoder = StaticEncoder("towns", tokenizer, np.eye(4, dtype=np.float32))
+    assert encoder.encode(["new york", "york"]).tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
 
 
 def test_the_path_without_torch_equals_sentence_transformers(static_folder: Path) -> None:
@@ -142,6 +152,8 @@ def test_a_folder_that_holds_no_encoder_is_refused(static_folder: Path, tmp_path
         lambda folder: (folder / WEIGHTS).write_bytes(b"no weights"),
         lambda folder: (folder / MODULES).write_text("{"),
         lambda folder: (folder / MODULES).write_text('{"type": 1}'),
+        lambda folder: (folder / MODULES).write_text(json.dumps([{"type": STATIC_TYPE, "path": 1}])),
+        lambda folder: Tokenizer(models.WordLevel({"lights": 9_999})).save(str(folder / TOKENIZER)),
         lambda folder: save_file({"other": np.zeros((3, 8), np.float32)}, folder / WEIGHTS),
         lambda folder: save_file({WEIGHT_NAME: np.zeros((3, 8), np.float32)}, folder / WEIGHTS),
     ):

@@ -65,7 +65,9 @@ def test_an_encoder_learns_from_what_reached_its_goal_and_was_surely_said_again(
     outcomes = frame(
         spark, TURN_OUTCOMES, [outcome(row["turn_id"], friction.get(row["turn_id"], 0.1)) for row in turns]
     )
-    pairs = frame(spark, REPHRASE_PAIRS, [pair("5", "6", 0.9), pair("3", "4", 0.3), pair("1", "2", 0.9)])
+    pairs = frame(
+        spark, REPHRASE_PAIRS, [pair("5", "6", 0.9), pair("3", "4", 0.3), pair("1", "2", 0.9), pair("9", "10", 0.9)]
+    )
     launch = spark.createDataFrame([("lights on", "bright"), ("lights please", "bright")], LAUNCH)
     said = frame(spark, TURNS, turns)
     corpus = sample_corpus(said, outcomes, pairs, launch)

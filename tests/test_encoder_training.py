@@ -145,6 +145,14 @@ def test_a_folder_of_other_things_is_not_overwritten(tmp_path: Path) -> None:
         check_folder(tmp_path)
 
 
+def test_equal_sentences_teach_nothing_and_do_no_harm() -> None:
+    pytest.importorskip("torch", reason="training needs the extra `encoder`")
+    goals = [frame_goal("lights_on", []), frame_goal("heat", [])]
+    learnt = train_encoder(Corpus(["lights on"], ["lights on"] * 2, goals, np.array([1, 2])))
+    vectors = learnt.encoder().encode(["lights on", "lights", "打开灯"])
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 0])
+
+
 def test_nothing_to_learn_from_is_said() -> None:
     pytest.importorskip("torch", reason="training needs the extra `encoder`")
     with pytest.raises(DataError, match="there are 0 sentences"):

@@ -115,7 +115,9 @@ def log() -> Log:
     for _ in range(120):
         source, target = rng.sample(turns, 2)
         if source["turn_date"] == target["turn_date"]:
-            pairs.append(pair(source, target, rng.choice([0.1, 0.2, 0.5, 0.9]), rng.random()))
+            merge = rng.choice([(None, None), ("g1", 0.0), ("g1", 0.4), ("g2", 1.0)])
+            found = pair(source, target, rng.choice([0.1, 0.2, 0.5, 0.9]), rng.random())
+            pairs.append(found | dict(zip(("merged_goal", "p_merged"), merge, strict=True)))
     return Log(turns, outcomes, pairs)
 
 
@@ -157,9 +159,13 @@ def plain(log: Log) -> dict[Key, Row]:
         source, target = turns[row["source_turn_id"]], turns[row["target_turn_id"]]
         ends = source["utterance_id"], target["utterance_id"]
         if row["p_rephrase"] >= SETTINGS.min_pair_probability and ends[0] != ends[1]:
-            key = (row["turn_date"], "pair", source["locale"], *ends, source["user_id"])
-            p, friction = strongest.get(key, (0.0, 0.0))
-            strongest[key] = max(p, row["p_rephrase"]), max(friction, row["p_friction_source"])
+            says = [("pair", ends[1], row["p_rephrase"])]
+            if row["merged_goal"] and row["p_merged"]:
+                says.append(("merge", row["merged_goal"], row["p_rephrase"] * row["p_merged"]))
+            for kind, what, p_now in says:
+                key = (row["turn_date"], kind, source["locale"], ends[0], what, source["user_id"])
+                p, friction = strongest.get(key, (0.0, 0.0))
+                strongest[key] = max(p, p_now), max(friction, row["p_friction_source"])
     for (*key, user), (p, friction) in strongest.items():
         edge = found[tuple(key)]
         edge["users"].add(user)
@@ -195,7 +201,7 @@ def assert_same(found: dict[Key, Row], expected: dict[Key, Row]) -> None:
 
 def test_evidence_equals_the_plain_sums(mined: list[Row], log: Log) -> None:
     found, expected = keyed(mined), plain(log)
-    assert {key[1] for key in expected} == {"utterance", "reading", "pair"}
+    assert {key[1] for key in expected} == {"utterance", "reading", "pair", "merge"}
     assert_same(found, expected)
     for (_, kind, _, utterance, _), row in found.items():
         words = (f"context of {utterance}", f"text of {utterance}") if kind == "utterance" else (None, None)
@@ -303,6 +309,7 @@ def test_window_sums_decay_by_half_per_half_life(spark: SparkSession, mined: lis
         ("utterance", window.utterances.drop("readings"), "utterance_id"),
         ("reading", once, "utterance_id", "goal"),
         ("pair", window.pairs, "source_utterance", "target_utterance"),
+        ("merge", window.merges, "utterance_id", "goal"),
     ):
         counted = rows if kind == "reading" else rows.withColumn("n_users", n_people(F.col("users")))
         for row in counted.collect():

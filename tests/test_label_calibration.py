@@ -44,8 +44,8 @@ def top(rows: pd.DataFrame, right: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-@pytest.mark.parametrize("believed", [0.4, 1.0, 2.0])
-def test_it_finds_how_far_posteriors_are_off_from_outcomes_alone(believed: float) -> None:
+@pytest.mark.parametrize("believed", [1.0, 2.0, 3.0])
+def test_it_finds_how_far_posteriors_are_too_sure_from_outcomes_alone(believed: float) -> None:
     rows, right = world(4_000, believed)
     fitted = fit_calibration(rows)
     p, is_right = top(rows, right)
@@ -57,6 +57,14 @@ def test_it_finds_how_far_posteriors_are_off_from_outcomes_alone(believed: float
     assert fitted.error == pytest.approx(after, abs=0.03)
     assert fitted.error_before == pytest.approx(before, abs=0.03)
     assert (before > 0.05) == (believed != 1.0)
+
+
+def test_what_is_not_sure_enough_is_not_sharpened() -> None:
+    rows, right = world(4_000, 0.4)
+    calibration = fit_calibration(rows).calibration
+    p, is_right = top(rows, right)
+    assert calibration.slope == 1
+    assert calibration.of(p, np.ones(len(p))).mean() < is_right.mean() + 0.01
 
 
 def test_more_posterior_and_more_people_never_mean_less() -> None:

@@ -40,7 +40,7 @@ def user_key() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "days"
-    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=3, workers=1)
+    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=3, locales=["en-GB", "ja-JP"], workers=1)
     return folder
 
 

@@ -26,6 +26,7 @@ from selflearn.graph import (
     graph_edges,
     graph_nodes,
     links,
+    merge_messages,
     outcome_candidates,
     own_beliefs,
     pool_evidence,
@@ -45,7 +46,7 @@ READING = ("goal", "p_sum", "n_outcomes", "outcome_sum")
 
 
 def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
-    said, read, linked = [], [], []
+    said, read, linked, merged = [], [], [], []
     for locale, graph in graphs.items():
         for name, n in graph.utterances.items():
             users = graph.users.get(name, "u")
@@ -57,6 +58,11 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
             for ends, row in graph.pairs.items()
             for user in graph.pair_users.get(ends, MANY_PEOPLE)
         ]
+        merged += [
+            (locale, f"{locale}|{name}", goal, *row, 1.0, False, user)
+            for (name, goal), row in graph.merges.items()
+            for user in graph.pair_users.get((name, goal), MANY_PEOPLE)
+        ]
     of_locale = "locale string, utterance_id string"
     ends = "locale string, source_utterance string, target_utterance string"
     utterances = spark.createDataFrame(
@@ -65,7 +71,9 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     readings = spark.createDataFrame(
         read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
     )
-    pairs = spark.createDataFrame(linked, f"{ends}, n double, p double, weight double, is_burst boolean, user string")
+    votes = "n double, p double, weight double, is_burst boolean, user string"
+    pairs = spark.createDataFrame(linked, f"{ends}, {votes}")
+    merges = spark.createDataFrame(merged, f"{of_locale}, goal string, {votes}")
 
     def sketched(rows: DataFrame) -> DataFrame:
         names = [name for name in rows.columns if name != "user"]
@@ -77,7 +85,8 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     said_on = F.array(F.struct(F.lit(AS_OF).alias("turn_date"), F.lit(1.0).alias("weight"), "users"))
     once = sketched(utterances).withColumn("said_on", said_on)
     read = once.join(listed, ["locale", "utterance_id"], "left")
-    return Window(read.withColumn("readings", F.coalesce("readings", F.array())), sketched(pairs), readings)
+    said_and_read = read.withColumn("readings", F.coalesce("readings", F.array()))
+    return Window(said_and_read, sketched(pairs), sketched(merges), readings)
 
 
 def as_variants(spark: SparkSession, graphs: dict[str, Graph]) -> DataFrame:
@@ -98,7 +107,8 @@ def nodes_of(
     prior = goal_prior(masses)
     beliefs = own_beliefs(by_words(window.utterances), SETTINGS, WEIGHTS, prior, strengths or {})
     messages = first_messages(links(graph_edges(window, AS_OF), variants), beliefs)
-    pooled = pool_evidence(beliefs, messages, SETTINGS, WEIGHTS, prior)
+    merged = merge_messages(window.merges, masses, prior)
+    pooled = pool_evidence(beliefs, messages, merged, SETTINGS, WEIGHTS, prior)
     return pooled, graph_nodes(pooled, goal_names(masses), WEIGHTS, AS_OF)
 
 
@@ -127,10 +137,15 @@ def random_graph(rng: Random) -> Graph:
     }
     some = combinations(sorted(utterances), 2)
     variants = {ends: rng.uniform(0.2, 1) for ends in some if rng.random() < 0.4}
+    merges = {
+        (name, goal): (rng.uniform(0.1, 9), rng.choice([rng.random(), 1.0]))
+        for name in utterances
+        for goal in rng.sample(["g1", "g2", "g5", "never read"], rng.randint(0, 2))
+    }
     words = {name: rng.choice(["yes", "no", name]) for name in utterances}
     users = {name: MANY_PEOPLE[: rng.randint(1, 16)] for name in utterances}
-    pair_users = {ends: MANY_PEOPLE[: rng.randint(1, 16)] for ends in pairs}
-    return Graph(utterances, readings, pairs, variants, users, pair_users, words, rng.uniform(0.1, 5))
+    pair_users = {ends: MANY_PEOPLE[: rng.randint(1, 16)] for ends in (*pairs, *merges)}
+    return Graph(utterances, readings, pairs, variants, merges, users, pair_users, words, rng.uniform(0.1, 5))
 
 
 def hand_made() -> dict[str, Graph]:
@@ -144,6 +159,10 @@ def hand_made() -> dict[str, Graph]:
 
     def failed(times: float) -> Graph:
         return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
+
+    def merged(goal: str, by: str = MANY_PEOPLE) -> Graph:
+        read = unsure | sure | {("w", "both"): (0.9, 0.0, 0.0)}
+        return Graph(both | {"w": 1.0}, read, merges={("u", goal): (1.0, 0.9)}, pair_users={("u", goal): by})
 
     step = {("u", "v"): (1.0, 0.9)}
     others = dict.fromkeys("vwxyz", 1.0)
@@ -171,6 +190,10 @@ def hand_made() -> dict[str, Graph]:
         "one person's pairs": Graph(both, unsure | sure, {("u", "v"): (16.0, 0.9)}, pair_users={("u", "v"): "a"}),
         "failed once": failed(1.0),
         "failed often": failed(16.0),
+        "merged with a reading": merged("right"),
+        "merge of its own": merged("both"),
+        "one person's merge": merged("both", "a"),
+        "merge never read": merged("nobody's"),
         "unread": Graph(both, sure, {("u", "v"): (1.0, 0.9)}),
         "same words": Graph(both, unsure | sure, words={"u": "yes", "v": "yes"}),
         "unread in context": Graph({"u": 1.0, "v": 9.0}, {("v", "right"): (9.0, 0.0, 0.0)}, words={"u": "v"}),
@@ -239,6 +262,22 @@ def test_what_one_person_says_again_and_again_counts_once(found: dict[str, Plain
     assert found["one person's pairs"]["u", "right"]["posterior_without_one"] == pytest.approx(alone)
     right = found["many pairs"]["u", "right"]
     assert alone < right["posterior_without_one"] < right["posterior"] < right["posterior_without_one"] + 0.05
+
+
+def test_what_both_turns_of_a_caller_mean_together(found: dict[str, PlainCandidates]) -> None:
+    by_itself = found["merge never read"]["u", "right"]
+    assert found["merged with a reading"]["u", "right"]["posterior"] > by_itself["posterior"]
+    # A goal that neither turn was read as comes in, if anybody's turn ever was; it says nothing of the other turn.
+    row = found["merge of its own"]["u", "both"]
+    told = math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"]))
+    assert (row["p_nlu"], row["pair_evidence"]) == (0, pytest.approx(told))
+    assert not {("u", "nobody's"), ("u", "both")} & found["merge never read"].keys()
+    assert ("v", "both") not in found["merge of its own"]
+    # Nobody stands behind it but who said it, and it is gone without the person whose turns they are.
+    assert (row["n_users_behind"], row["n_pairs"]) == (1, 0)
+    assert row["posterior_without_one"] == pytest.approx(row["posterior"], rel=0.1)
+    alone = found["one person's merge"]["u", "both"]
+    assert alone["posterior_without_one"] < alone["posterior"] / 2
 
 
 def test_what_a_variant_says(found: dict[str, PlainCandidates]) -> None:

@@ -215,8 +215,21 @@ def test_a_locale_with_few_utterances_has_the_curve_of_all() -> None:
     known, _ = known_pairs(pairs, density(pairs), False)
     model = fit_same_goal(known)
     scores = np.linspace(-3, 3, 13)
-    if "xx" in model.locale_curves:
-        assert model.locale_curves["xx"].log_odds(scores) == pytest.approx(model.curve.log_odds(scores), abs=0.15)
+    assert model.locale_curves["xx"].log_odds(scores) == pytest.approx(model.curve.log_odds(scores), abs=0.15)
+    assert model.metrics["locales"]["xx"]["n"] == 3
+
+
+def test_of_equal_utterances_no_more_is_told_than_how_many_have_one_goal() -> None:
+    goals = [goal("weather", CITIES[k % 20]) for k in range(600)]
+    other = [goals[k] if k % 3 else goal("train", CITIES[k % 20]) for k in range(600)]
+    same = {name: [value] * 600 for name, value in (("locale", "en"), ("context", ""), ("text", "one"))}
+    of_sides = {f"{side}_{name}": values for side in ("left", "right") for name, values in same.items()}
+    pairs = pa.table({"cosine": [1.0] * 600, **of_sides, "left_goal": goals, "right_goal": other})
+    known, lexicon = known_pairs(pairs, density(pairs), False)
+    model = fit_same_goal(known)
+    assert model.is_fitted
+    assert p_of(model, lexicon, pairs) == pytest.approx(np.full(600, 2 / 3), abs=0.05)
+    assert model.sure_from == 1.0
 
 
 def test_a_locale_whose_pairs_are_otherwise_has_a_curve_of_its_own() -> None:

@@ -21,6 +21,7 @@ from selflearn.graph import (
     graph_edges,
     graph_nodes,
     links,
+    merge_messages,
     own_beliefs,
     pool_evidence,
     sum_window,
@@ -107,7 +108,8 @@ def top_goal(spark: SparkSession, days_since_flip: int) -> str:
     prior = goal_prior(masses)
     beliefs = own_beliefs(by_words(window.utterances), settings, weights, prior, {})
     messages = first_messages(links(graph_edges(window, AS_OF), None), beliefs)
-    pooled = pool_evidence(beliefs, messages, settings, weights, prior)
+    merged = merge_messages(window.merges, masses, prior)
+    pooled = pool_evidence(beliefs, messages, merged, settings, weights, prior)
     nodes = graph_nodes(pooled, goal_names(masses), weights, AS_OF)
     (found,) = nodes.where("utterance_id = 'u' AND rank = 1").select("goal").collect()
     return str(json.loads(found["goal"])["intent"])

@@ -26,7 +26,7 @@ SCORED = (
     "p_friction_follow_up double, outcome_log_odds double, "
     "p_recognition double, p_understanding double, p_unsupported double, p_user double, "
     "pairs array<struct<target_turn_id: string, target_turn_index: int, target_utterance: string, pattern: string, "
-    "p_friction_target: double, p_same_goal: double, p_rephrase: double>>"
+    "p_friction_target: double, p_same_goal: double, p_rephrase: double, merged_goal: string, p_merged: double>>"
 )
 
 

@@ -12,6 +12,7 @@ from selflearn.detect.causes import CAUSES
 from selflearn.detect.comparison import Comparison
 from selflearn.detect.friction import FrictionModel, Outcomes
 from selflearn.detect.latent_class import sigmoid
+from selflearn.detect.merging import merged_readings
 from selflearn.detect.signals import level_patterns
 from selflearn.ragged import Floats
 
@@ -72,6 +73,7 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
     outcomes = scores.outcomes
     p_friction = outcomes.p_friction
     target = turns.select(["turn_id", "turn_index", "utterance_id"]).take(pa.array(compared.target))
+    merged, p_merged = merged_readings(compared.turns, compared.source, compared.target, scores.p_rephrase)
     of_pairs = {
         "target_turn_id": target["turn_id"],
         "target_turn_index": target["turn_index"],
@@ -80,6 +82,8 @@ def scored_turns(turns: pa.Table, compared: Comparison, scores: Scores) -> pa.Ta
         "p_friction_target": pa.array(p_friction[compared.target]),
         "p_same_goal": pa.array(scores.p_same_goal),
         "p_rephrase": pa.array(scores.p_rephrase),
+        "merged_goal": pa.array(merged, pa.string()),
+        "p_merged": pa.array(p_merged, mask=np.array([goal is None for goal in merged], dtype=bool)),
     }
     arrays = [
         column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in of_pairs.values()

@@ -99,8 +99,12 @@ def _support(p_source: Floats, found: Floats) -> Floats:
     That is by an n-best probability, which is worth more than it says where another reading won, or by the value heard
     in one of the recognised texts.
     """
-    above_chance = np.maximum(0.0, (found - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))
-    return np.asarray(1 - (1 - np.sqrt(p_source)) * (1 - above_chance))
+    return np.asarray(1 - (1 - np.sqrt(p_source)) * (1 - above_chance(found)))
+
+
+def above_chance(found: Floats) -> Floats:
+    """How well values are found, of what `found_in` says: 0 of those found as well as any."""
+    return np.maximum(0.0, (found - _CHANCE_FOUND) / (1 - _CHANCE_FOUND))
 
 
 def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
@@ -112,7 +116,7 @@ def _found(turns: TurnColumns, item: Ints, turn: Ints) -> Floats:
     left, right, offsets = products(np.ones(len(keys), dtype=np.int64), n_texts)
     owner = left + np.repeat(np.arange(len(keys)), np.diff(offsets))
     text = turns.text_codes[right + turns.text_offsets[of_turn[owner]]]
-    found = _distinct(_found_in, items.strings, turns.texts, of_item[owner], text)
+    found = _distinct(found_in, items.strings, turns.texts, of_item[owner], text)
     return np.asarray(max_of(found, offsets, 0.0)[group])
 
 
@@ -136,7 +140,7 @@ def _ratio(left: Strings, right: Strings) -> Floats:
     return np.asarray(process.cpdist(left, right, scorer=fuzz.ratio, dtype=np.float64) / 100)
 
 
-def _found_in(values: Strings, texts: Strings) -> Floats:
+def found_in(values: Strings, texts: Strings) -> Floats:
     """How well each value is found in its text, or matches it as a whole where the text is the shorter of the two."""
     is_within = _lengths(values) <= _lengths(texts)
     found = np.empty(len(values))

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 from scipy import sparse
 from tokenizers import Tokenizer
 
-from selflearn.encoding.vocabulary import token_ids
+from selflearn.encoding.vocabulary import cuts_at_spaces, distinct_words, token_ids
 from selflearn.errors import SettingsError
+from selflearn.ragged import Ints
 
 MODULES, TOKENIZER, WEIGHTS = "modules.json", "tokenizer.json", "model.safetensors"
 WEIGHT_NAME = "embedding.weight"
@@ -39,6 +40,7 @@ class StaticEncoder:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._weights = np.ascontiguousarray(weights, dtype=np.float32)
+        self._reads_words = cuts_at_spaces(tokenizer)
         self.dimension = int(weights.shape[1])
         content = hashlib.sha256(tokenizer.to_str().encode())
         content.update(self._weights.tobytes())
@@ -51,14 +53,15 @@ class StaticEncoder:
         Raises:
             SettingsError: a file is missing or damaged, or the two do not fit each other.
         """
-        place = folder / _modules(folder)[0]["path"]
+        place = folder / str(_modules(folder)[0].get("path", ""))
         try:
             tokenizer = Tokenizer.from_file(str(place / TOKENIZER))
             weights = load_file(place / WEIGHTS)[WEIGHT_NAME]
         # What the tokenizer raises is a bare Exception.
         except (Exception, SafetensorError) as error:
             raise _damaged(folder, f"{type(error).__name__} {error}") from error
-        size = tokenizer.get_vocab_size()
+        # Ids may have gaps, and a row beyond the table would be read from elsewhere in memory.
+        size = 1 + max(tokenizer.get_vocab().values(), default=-1)
         if weights.ndim != 2 or len(weights) < size:
             raise _damaged(folder, f"{WEIGHTS} has the shape {weights.shape} for {size} tokens")
         return cls(folder.name, tokenizer, weights)
@@ -71,11 +74,20 @@ class StaticEncoder:
         return vectors
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        ids, offsets = token_ids(self._tokenizer, texts)
-        ones = np.ones(len(ids), dtype=np.float32)
-        sums = sparse.csr_array((ones, ids, offsets), shape=(len(texts), len(self._weights))) @ self._weights
+        if self._reads_words:
+            # Logs say the same words over and over: each is cut into tokens once.
+            words, places, offsets = distinct_words(texts)
+            sums = _sums(places, offsets, _sums(*token_ids(self._tokenizer, words), self._weights))
+        else:
+            sums = _sums(*token_ids(self._tokenizer, texts), self._weights)
         lengths = np.sqrt(np.einsum("td,td->t", sums, sums))
         return np.asarray(sums / np.where(lengths > 0, lengths, 1)[:, None], dtype=np.float32)
+
+
+def _sums(places: npt.NDArray[np.integer[Any]], offsets: Ints, table: npt.NDArray[np.float32]) -> Any:
+    """Sum of the table's rows at each text's places, added up in their order."""
+    ones = np.ones(len(places), dtype=np.float32)
+    return sparse.csr_array((ones, places, offsets), shape=(len(offsets) - 1, len(table))) @ table
 
 
 def is_static(folder: Path) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from selflearn.ragged import Ints, offsets_of
@@ -28,11 +30,7 @@ def learn_tokenizer(texts: Sequence[str]) -> Tokenizer:
     A word of the vocabulary is one token. Another one falls into pieces, and so does a run of a script that sets no
     spaces. Punctuation at a word's edge stands alone. The same texts give the same tokenizer.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(_EDGE_PUNCTUATION, "isolated"), pre_tokenizers.Metaspace()]
-    )
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=N_PIECES, special_tokens=[UNKNOWN], max_token_length=_MAX_LENGTH, show_progress=False
     )
@@ -53,11 +51,34 @@ def silent_tokens(tokenizer: Tokenizer) -> list[int]:
     return [number for number in found if number is not None]
 
 
+def cuts_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a text's tokens are those of its words, but for silent ones: so of any tokenizer that was learnt here."""
+    own, other = (json.loads(one.to_str()) for one in (_untrained(), tokenizer))
+    return all(own[part] == other[part] for part in ("normalizer", "pre_tokenizer", "post_processor", "truncation"))
+
+
+def distinct_words(texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
+    """What stands between spaces: each word once, the places of each text's words among these, and offsets by text."""
+    cut = pc.split_pattern(pa.array(texts, pa.string()), " ")
+    coded = cut.values.dictionary_encode()
+    places, offsets = (column.to_numpy().astype(np.int64) for column in (coded.indices, cut.offsets))
+    return coded.dictionary.to_pylist(), places, offsets
+
+
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], Ints]:
     """Ids of the texts' tokens in one array, and offsets by text."""
     found = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
     offsets = offsets_of([len(ids) for ids in found])
     return np.fromiter(itertools.chain.from_iterable(found), np.int32, offsets[-1]), offsets
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(_EDGE_PUNCTUATION, "isolated"), pre_tokenizers.Metaspace()]
+    )
+    return tokenizer
 
 
 def _frequent_words(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:

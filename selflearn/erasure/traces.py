@@ -38,9 +38,11 @@ def words_of_turns(turns: DataFrame) -> DataFrame:
 
 def words_of_evidence(evidence: DataFrame) -> DataFrame:
     """Ids, texts and goals that stand in rows of `tables.EVIDENCE`: `word`."""
-    goal = F.when(F.col("kind") == "reading", F.col("target"))
+    goal = F.when(F.col("kind").isin("reading", "merge"), F.col("target"))
     words = F.array(F.col("source_utterance"), F.col("text"), goal)
-    return evidence.where("kind IN ('utterance', 'reading')").select(F.explode(F.array_compact(words)).alias("word"))
+    return evidence.where("kind IN ('utterance', 'reading', 'merge')").select(
+        F.explode(F.array_compact(words)).alias("word")
+    )
 
 
 def only_theirs(words: DataFrame, of_others: DataFrame) -> DataFrame:

@@ -9,7 +9,7 @@ from selflearn.graph.inference import (
     graph_nodes,
     outcome_candidates,
 )
-from selflearn.graph.messages import first_messages, links
+from selflearn.graph.messages import first_messages, links, merge_messages
 from selflearn.graph.pool import own_beliefs, pool_evidence
 from selflearn.graph.significance import significant
 from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
@@ -35,6 +35,7 @@ __all__ = [
     "graph_nodes",
     "launch_calibration_error",
     "links",
+    "merge_messages",
     "outcome_candidates",
     "own_beliefs",
     "pool_evidence",

@@ -23,6 +23,8 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
     - `reading`: target is a goal the NLU considered; `p_sum` its probability, and where it was the top reading
       and the assistant acted on it, `outcome_sum` the log-odds that this failed;
     - `pair`: target is the utterance that said it again, `p_sum` the probability that it did;
+    - `merge`: target is the goal that both readings of such a pair make together, `p_sum` the probability that it is
+      meant;
     - `rewrite`: target is the rewrite under which the utterance was served. What became of such turns is said of the
       rewrite alone: they are in no other row.
     """
@@ -33,7 +35,13 @@ def evidence(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, settings: 
     if is_any_treated:
         turns, pairs = turns.where(F.col("rewrite_id").isNull()), _organic(pairs, treated)
     said = _utterances_and_readings(turns, outcomes).select(*columns)
-    rows = said.unionByName(_pairs(pairs, settings).select(*columns))
+    probable = pairs.where(F.col("p_rephrase") >= settings.min_pair_probability)
+    merged = probable.where("merged_goal IS NOT NULL AND p_merged > 0")
+    p_merge = F.col("p_rephrase") * F.col("p_merged")
+    again = _said_again(probable, "pair", F.col("target_utterance"), F.col("p_rephrase")).unionByName(
+        _said_again(merged, "merge", F.col("merged_goal"), p_merge)
+    )
+    rows = said.unionByName(again.select(*columns))
     return rows.unionByName(_rewrites(treated, outcomes).select(*columns)) if is_any_treated else rows
 
 
@@ -76,12 +84,12 @@ def _in_order() -> list[Column]:
     return [column.alias(name) for name, column in known.items()]
 
 
-def _pairs(pairs: DataFrame, settings: Graph) -> DataFrame:
-    is_edge = F.col("source_utterance") != F.col("target_utterance")
+def _said_again(pairs: DataFrame, kind: str, target: Column, p: Column) -> DataFrame:
+    """Each person's surest pair of an utterance, target and day, added up over people."""
     per_user = (
-        pairs.where(is_edge & (F.col("p_rephrase") >= settings.min_pair_probability))
-        .groupBy("source_utterance", F.col("target_utterance").alias("target"), "user_id", "turn_date", "locale")
-        .agg(F.max("p_rephrase").alias("p"), F.max("p_friction_source").alias("friction"))
+        pairs.where(F.col("source_utterance") != F.col("target_utterance"))
+        .groupBy("source_utterance", target.alias("target"), "user_id", "turn_date", "locale")
+        .agg(F.max(p).alias("p"), F.max("p_friction_source").alias("friction"))
     )
     return (
         per_user.groupBy("source_utterance", "target", "turn_date", "locale")
@@ -92,7 +100,7 @@ def _pairs(pairs: DataFrame, settings: Graph) -> DataFrame:
             F.lit(0.0).alias("gave_up_sum"),
             sketch(person(F.col("user_id"))).alias("users"),
         )
-        .withColumns(_without_readings("pair"))
+        .withColumns(_without_readings(kind))
     )
 
 

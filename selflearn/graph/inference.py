@@ -18,7 +18,7 @@ from selflearn.graph.columns import BY_PEOPLE, fields, numbers, read_candidates
 from selflearn.graph.people import n_people
 from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
-from selflearn.graph.window import Window, goal_id
+from selflearn.graph.window import Window, goal_id, n_votes
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
 
@@ -122,12 +122,7 @@ def ambiguous_utterances(nodes: DataFrame) -> DataFrame:
 
 
 def graph_edges(window: Window, as_of: date) -> DataFrame:
-    """Columns of `tables.GRAPH_EDGES`.
-
-    `n_votes` are the pairs that count: one for each person, as of the last day, however often they said so, and one for
-    all of a burst.
-    """
-    people = F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))
+    """Columns of `tables.GRAPH_EDGES`; `n_votes` are the pairs that count."""
     return with_chance_z(window.pairs).select(
         F.lit(as_of).alias("as_of"),
         "locale",
@@ -136,6 +131,6 @@ def graph_edges(window: Window, as_of: date) -> DataFrame:
         F.col("n").alias("n_pairs"),
         F.least("p", F.lit(1.0)).alias("p_rephrase"),
         n_people(F.col("users")).alias("n_users"),
-        F.least("n", F.col("weight") * people).alias("n_votes"),
+        n_votes().alias("n_votes"),
         "chance_z",
     )

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import (
+    COINCIDENCE,
     LEAST,
     LINKS,
     OTHER,
@@ -26,7 +27,9 @@ from selflearn.graph.candidates import (
     without_each,
 )
 from selflearn.graph.columns import by_batch, fields, lists, numbers, read_candidates, rows
+from selflearn.graph.people import n_people
 from selflearn.graph.weights import SOURCES, PoolWeights
+from selflearn.graph.window import goal_id, n_votes
 from selflearn.settings import Graph
 
 _MOST_CERTAIN_LINK = 0.99
@@ -96,6 +99,38 @@ def links(edges: DataFrame, variants: DataFrame | None) -> DataFrame:
 def first_messages(linked: DataFrame, beliefs: DataFrame) -> DataFrame:
     """What each utterance says by itself to those it is linked to: columns of the links, and `said`."""
     return linked.join(beliefs.select(F.col("utterance_id").alias("from_id"), "said"), "from_id")
+
+
+def merge_messages(merges: DataFrame, masses: DataFrame, prior: Prior) -> DataFrame:
+    """What a caller's own two turns tell an utterance that it means together: rows like those of `replies`.
+
+    Only of goals that somebody was read as (`masses` are the `goal_masses`). Nobody stands behind such a message but
+    who said the utterance.
+    """
+    votes, n_users = n_votes(), F.greatest(n_people(F.col("users")), F.lit(1))
+    numbers_of = {
+        "n_after": votes,
+        "p_after": F.least("p", F.lit(_MOST_CERTAIN_LINK)),
+        "rest_after": votes * (1 - 1 / n_users),
+    }
+    shares = [
+        F.when((F.col("locale") == locale) & (F.col("goal_id") == goal), F.lit(share))
+        for (locale, goal), share in prior.items()
+        if share > COINCIDENCE
+    ]
+    ratio = 1 / F.coalesce(*shares, F.lit(COINCIDENCE))
+    nobody = F.array().cast(_REPLIES["users"])
+    return (
+        merges.withColumn("goal_id", goal_id(F.col("goal")))
+        .join(masses.select("locale", "goal_id"), ["locale", "goal_id"], "left_semi")
+        .select(
+            F.col("utterance_id").alias("to_id"),
+            *(numbers_of.get(name, F.lit(0.0)).alias(name) for name in _NUMBERS),
+            F.array(F.struct(F.col("goal_id").alias("goal"), ratio.alias("ratio"))).alias("said"),
+            F.lit(OTHER).cast("bigint").alias("means"),
+            nobody.alias("users"),
+        )
+    )
 
 
 def told(messages: DataFrame) -> DataFrame:

@@ -90,13 +90,18 @@ def own_beliefs(
 
 
 def pool_evidence(
-    beliefs: DataFrame, messages: DataFrame, settings: Graph, weights: PoolWeights, prior: Prior
+    beliefs: DataFrame,
+    messages: DataFrame,
+    merged: DataFrame,
+    settings: Graph,
+    weights: PoolWeights,
+    prior: Prior,
 ) -> DataFrame:
     """Evidence of every source for every candidate goal of every utterance, two rounds of messages included.
 
-    `messages` are the `first_messages`; returns columns of `POOLED`. `n_users_behind` counts the people who said the
-    utterance, or one linked to it that without it most probably means the goal; of a linked one at most as many as a
-    message names.
+    `messages` are the `first_messages`, `merged` the `merge_messages`, which are heard last. Returns columns of
+    `POOLED`; `n_users_behind` counts the people who said the utterance, or one linked to it that without it most
+    probably means the goal; of a linked one at most as many as a message names.
     """
 
     def pooled(batch: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -112,11 +117,12 @@ def pool_evidence(
             n_users_behind=n_behind,
             **{f"{source}_without_one": rest[source] for source in BY_PEOPLE},
         )
-        pairs = messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
+        is_sent = np.diff(offsets(batch.column("told").flatten().field("users"))) > 0
+        pairs = is_sent * messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
         n_pairs = sum_of(pairs, offsets(batch.column("told")))
         return {"goals": goals, "n_users": pa.array(n_users), "n_pairs": pa.array(n_pairs)}
 
-    answers = told(replies(messages, beliefs, settings, weights, prior))
+    answers = told(replies(messages, beliefs, settings, weights, prior).unionByName(merged))
     silence = F.array().cast(answers.schema["told"].dataType)
     known = beliefs.drop(*BELIEF).join(answers, "utterance_id", "left").withColumn("told", F.coalesce("told", silence))
     return by_batch(known, pooled, POOLED)

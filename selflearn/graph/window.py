@@ -10,7 +10,7 @@ from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
 from selflearn.graph.candidates import LEAST, OTHER, OTHER_PRIOR, Prior
-from selflearn.graph.people import merged
+from selflearn.graph.people import merged, n_people
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.settings import Graph
 
@@ -29,11 +29,13 @@ class Window:
             goal failed.
         pairs: `locale, source_utterance, target_utterance, n, p, users, weight, is_burst`; p is the mean probability of
             a rephrase, the weight that of the last day.
+        merges: the same of utterances and goals: `locale, utterance_id, goal, n, p, users, weight, is_burst`.
         readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
     utterances: DataFrame
     pairs: DataFrame
+    merges: DataFrame
     readings: DataFrame
 
 
@@ -62,7 +64,7 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
     day = F.struct("turn_date", "weight", "users")
     reading = F.struct("turn_date", F.col("target").alias("goal"), "p_sum", "n_outcomes", "outcome_sum")
     utterances = (
-        rows.where("kind <> 'pair'")
+        rows.where("kind IN ('utterance', 'reading')")
         .groupBy("utterance_id", "locale")
         .agg(
             F.min("context").alias("context"),
@@ -74,9 +76,9 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             F.collect_list(F.when(F.col("kind") == "reading", reading)).alias("readings"),
         )
     )
-    pairs = (
-        rows.where("kind = 'pair'")
-        .groupBy(F.col("utterance_id").alias("source_utterance"), F.col("target").alias("target_utterance"), "locale")
+    again = (
+        rows.where("kind IN ('pair', 'merge')")
+        .groupBy("kind", "utterance_id", "target", "locale")
         .agg(
             F.sum("n").alias("n"),
             (F.sum("p_sum") / F.sum("n")).alias("p"),
@@ -88,8 +90,11 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
         .withColumn("is_burst", F.col("is_burst") & F.col("has_week"))
         .drop("has_week")
     )
+    ends = {"utterance_id": "source_utterance", "target": "target_utterance"}
+    pairs = again.where("kind = 'pair'").drop("kind").withColumnsRenamed(ends)
+    merges = again.where("kind = 'merge'").drop("kind").withColumnRenamed("target", "goal")
     readings = rows.where("kind = 'reading'").select("locale", F.col("target").alias("goal"), "p_sum")
-    return Window(utterances, pairs, readings)
+    return Window(utterances, pairs, merges, readings)
 
 
 def weighted(evidence: DataFrame, as_of: date, settings: Graph) -> DataFrame:
@@ -117,6 +122,15 @@ def is_burst(n: Column, busiest: Column) -> Column:
     rest = F.when(share < 1, (1 - share) * F.log((1 - share) / (1 - fair))).otherwise(0.0)
     divergence = F.when(share > fair, share * F.log(share / fair) + rest).otherwise(0.0)
     return F.lit(float(_WEEK)) * F.exp(-n * divergence) < _P_BURST
+
+
+def n_votes() -> Column:
+    """How many rows of a window's pairs or merges count.
+
+    One for each person, as of the last day, however often they said so, and one for all of a burst.
+    """
+    people = F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))
+    return F.least("n", F.col("weight") * people)
 
 
 def _has_week(evidence: DataFrame) -> DataFrame:

@@ -4,7 +4,8 @@ What an utterance itself tells by its outcomes is taken out of its posterior; wh
 it does shows how often its most probable goal is right (a latent one: the outcomes only make a goal likelier). With
 the outcomes put back, that gives every utterance a calibrated probability, on which Platt scaling (Platt 1999) of the
 whole posterior is fitted, with the number of people as second variable. Its order is kept: more posterior and more
-people never mean less.
+people never mean less. It never sharpens a posterior: failures that nobody complains of look like successes, so that
+outcomes say too much in favour of what is sure already.
 """
 
 from __future__ import annotations
@@ -200,7 +201,10 @@ def _with_outcomes_back(found: _Utterances, calibration: Calibration) -> Floats:
 
 
 def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: Floats) -> Calibration:
-    """Coefficients of least loss, close to no change (a ridge worth one utterance); none but the base is negative."""
+    """Coefficients of least loss, close to no change (a ridge worth one utterance).
+
+    None but the base is negative, and the slope is at most 1.
+    """
     start = np.array(astuple(Calibration()))
 
     def ridged(guess: Floats) -> tuple[float, Floats]:
@@ -208,7 +212,7 @@ def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: F
         away = guess - start
         return value + float(away @ away), slope + 2 * away
 
-    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, None), (0.0, None)])
+    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, 1.0), (0.0, None)])
     # The last digits differ with the order of sums, and may not reach the tables.
     return Calibration(*(round(float(value), 3) for value in found.x))
 

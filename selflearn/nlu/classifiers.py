@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from selflearn.nlu.examples import Example, Item
 from selflearn.ragged import Floats
-from selflearn.wording import word_spans, words
+from selflearn.wording import word_spans
 
 MIN_EXAMPLES = 3
 """A value that does not stand in the words is learnt from so many sentences on."""
@@ -47,12 +48,14 @@ class ItemClassifiers:
         self.items: tuple[Item, ...] = tuple(sorted(item for item, n in unsaid.items() if n >= MIN_EXAMPLES))
         weights = np.array([example.weight for example in chosen])
         fits = [_fit(rows, np.array([item in one.items for one in chosen]), weights) for item in self.items]
-        self._coefficients = np.array([coefficients for coefficients, _ in fits]).reshape(-1, features.shape[1])
+        coefficients = np.array([coefficients for coefficients, _ in fits]).reshape(-1, features.shape[1])
+        # A row for each feature: a product with sparse rows copies what lies otherwise, all of it, at each call.
+        self._coefficients = np.ascontiguousarray(coefficients.T)
         self._intercepts = np.array([intercept for _, intercept in fits])
 
     def probabilities(self, features: sparse.csr_matrix) -> Floats:
         """Shape (sentences, items), in the order of `items`."""
-        log_odds = features @ self._coefficients.T + self._intercepts
+        log_odds = features @ self._coefficients + self._intercepts
         return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
@@ -73,9 +76,16 @@ def unsaid_items(example: Example) -> frozenset[Item]:
 
 def place_of(item: Item, text: str) -> tuple[int, int] | None:
     """Where the item's value first stands in the text as whole words: start and end, in characters."""
-    wanted, spans = words(item[1].casefold()), word_spans(text)
-    found = [text[start:end].casefold() for start, end in spans]
+    wanted, found = _folded_words(item[1]), _folded_words(text)
+    if not wanted or wanted[0] not in found:
+        return None
     for at in range(len(found) - len(wanted) + 1):
-        if wanted and found[at : at + len(wanted)] == wanted:
+        if found[at : at + len(wanted)] == wanted:
+            spans = word_spans(text)
             return spans[at][0], spans[at + len(wanted) - 1][1]
     return None
+
+
+@lru_cache(maxsize=100_000)
+def _folded_words(text: str) -> tuple[str, ...]:
+    return tuple(text[start:end].casefold() for start, end in word_spans(text))

@@ -6,9 +6,11 @@ intent; one that does not (because it was misheard, or is said in other words) i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
+import numpy.typing as npt
 
 from selflearn.errors import DataError
 from selflearn.nlu.classifiers import IntentClassifier, ItemClassifiers, place_of
@@ -55,23 +57,24 @@ class ReferenceNLU:
         """Probability of each intent with its items, whether or not it is what the NLU would read itself."""
         features = self._features.transform([text], [context])
         p_intent = dict(zip(self._intents.intents, self._intents.probabilities(features)[0], strict=True))
+        unsaid = self._is_unsaid(text)
         p_items = self._items.probabilities(features)[0]
+        p_unsaid = dict(zip(compress(self._items.items, unsaid), p_items[unsaid], strict=True))
         return np.array(
             [
-                p_intent.get(intent, _LEAST) * self._p_items(text, context, intent, items, p_items)
+                p_intent.get(intent, _LEAST) * self._p_items(text, context, intent, items, p_unsaid)
                 for intent, items in frames
             ]
         )
 
-    def _p_items(self, text: str, context: str, intent: str, items: frozenset[Item], p_items: Floats) -> float:
+    def _p_items(
+        self, text: str, context: str, intent: str, items: frozenset[Item], p_unsaid: Mapping[Item, float]
+    ) -> float:
         said = {item: place for item in items if (place := place_of(item, text)) is not None}
         tagged = tuple(Tagged(slot, *place) for (slot, _), place in said.items())
-        p_known = dict(zip(self._items.items, p_items, strict=True))
         found = max(self._tagger.probability(text, context, intent, tagged), _LEAST)
-        for item, p_item in p_known.items():
-            if item not in said and place_of(item, text) is None:
-                found *= p_item if item in items else 1 - p_item
-        return float(found * _LEAST ** len(items - said.keys() - p_known.keys()))
+        p_meant = [p if item in items else 1 - p for item, p in p_unsaid.items()]
+        return float(found * np.prod(p_meant) * _LEAST ** len(items - said.keys() - p_unsaid.keys()))
 
     def _readings(self, text: str, context: str, p_intent: Floats, p_items: Floats, most: int) -> list[Reading]:
         meant, p_meant = self._unsaid(text, p_items)
@@ -85,7 +88,11 @@ class ReferenceNLU:
 
     def _unsaid(self, text: str, p_items: Floats) -> tuple[set[Item], float]:
         """Items that the sentence means though their values do not stand in it, and the probability of just these."""
-        unsaid = np.array([place_of(item, text) is None for item in self._items.items], dtype=bool)
+        unsaid = self._is_unsaid(text)
         chosen = np.flatnonzero(unsaid & (p_items > _EVEN))
         p_right = np.maximum(p_items, 1 - p_items)[unsaid]
         return {self._items.items[at] for at in chosen}, float(np.exp(np.log(p_right).sum()))
+
+    def _is_unsaid(self, text: str) -> npt.NDArray[np.bool_]:
+        """Of each item, whether its value does not stand in the text."""
+        return np.array([place_of(item, text) is None for item in self._items.items], dtype=bool)

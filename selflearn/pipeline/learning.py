@@ -24,6 +24,7 @@ from selflearn.graph import (
     graph_nodes,
     launch_calibration_error,
     links,
+    merge_messages,
     outcome_candidates,
     own_beliefs,
     pool_evidence,
@@ -55,7 +56,8 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         context.metrics.update({f"context_strength_{locale}": found for locale, found in strengths.items()})
         beliefs = land(own_beliefs(words, settings, weights, prior, strengths))
         messages = first_messages(links(edges, _variants(context, as_of)), beliefs)
-        pooled = land(pool_evidence(beliefs, messages, settings, weights, prior))
+        merged = merge_messages(window.merges, masses, prior)
+        pooled = land(pool_evidence(beliefs, messages, merged, settings, weights, prior))
         weights = _fitted_weights(context, pooled)
         nodes = graph_nodes(pooled, goal_names(masses), weights, as_of)
         context.replace(tables.GRAPH_NODES, nodes, as_of=[as_of])

@@ -26,7 +26,7 @@ def sample_corpus(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, launc
 
     Takes rows of `tables.TURNS`, `TURN_OUTCOMES` and `REPHRASE_PAIRS`, and of `read_launch_set`. A sentence reached its
     goal where the assistant acted on its reading and the turn hardly failed. Turns that were served under a rewrite are
-    left out: what worked there was the rewrite.
+    left out: what worked there was the rewrite. Goals that are left out have no part in any of it but the bare texts.
 
     Raises:
         DataError: there are no turns.
@@ -35,9 +35,9 @@ def sample_corpus(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, launc
     if launch is not None:
         reached = reached.unionByName(launch.select("normalised_text", "goal", _several().alias("speaker")))
         texts = texts.unionByName(launch.select("normalised_text"))
-    # What the calibration of goal variants is measured on, no encoder may know.
-    reached = reached.where(F.crc32("goal") % N_LEFT_OUT != 0)
-    sentences = _at_most(_capped(_once(reached)), MAX_SENTENCES, "normalised_text", "goal").toArrow()
+    sentences = _at_most(
+        _capped(_once(reached.where(_is_learnt()))), MAX_SENTENCES, "normalised_text", "goal"
+    ).toArrow()
     rephrased = _at_most(_rephrased(turns, pairs), MAX_PAIRS, "source_text", "target_text").toArrow()
     said = _at_most(texts.distinct(), MAX_TEXTS, "normalised_text").toArrow()["normalised_text"].to_pylist()
     if not said:
@@ -51,6 +51,11 @@ def sample_corpus(turns: DataFrame, outcomes: DataFrame, pairs: DataFrame, launc
         speakers=sentences["speaker"].to_numpy().astype(np.int64),
         rephrased=list(zip(earlier, later, strict=True)),
     )
+
+
+def _is_learnt() -> Column:
+    """What the calibration of goal variants is measured on, no encoder may know; turns without a goal are not."""
+    return F.coalesce(F.crc32("goal") % N_LEFT_OUT != 0, F.lit(True))
 
 
 def _reached(turns: DataFrame, outcomes: DataFrame) -> DataFrame:
@@ -81,7 +86,9 @@ def _rephrased(turns: DataFrame, pairs: DataFrame) -> DataFrame:
     """Confident pairs of texts, once each: `source_text, target_text`."""
     sure = pairs.where(F.col("p_rephrase") >= LEAST_REPHRASE).select("source_turn_id", "target_turn_id")
     for end in ("source", "target"):
-        said = turns.select(F.col("turn_id").alias(f"{end}_turn_id"), F.col("normalised_text").alias(f"{end}_text"))
+        said = turns.where(_is_learnt()).select(
+            F.col("turn_id").alias(f"{end}_turn_id"), F.col("normalised_text").alias(f"{end}_text")
+        )
         sure = sure.join(said, f"{end}_turn_id")
     return sure.where(F.col("source_text") != F.col("target_text")).select("source_text", "target_text").distinct()
 

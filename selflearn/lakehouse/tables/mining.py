@@ -120,10 +120,12 @@ REPHRASE_PAIRS = Table(
         required("p_friction_target", DOUBLE),
         required("p_same_goal", DOUBLE),
         required("p_rephrase", DOUBLE),
+        optional("merged_goal", STRING),
+        optional("p_merged", DOUBLE),
     ),
     key=("source_turn_id", "target_turn_id"),
     partition=("turn_date",),
-    checks=probability("p_friction_source", "p_friction_target", "p_same_goal", "p_rephrase"),
+    checks=probability("p_friction_source", "p_friction_target", "p_same_goal", "p_rephrase", "p_merged"),
 )
 
 TURN_OUTCOMES = Table(
@@ -190,7 +192,7 @@ EVIDENCE = Table(
     ),
     key=("turn_date", "kind", "locale", "source_utterance", "target"),
     partition=("turn_date",),
-    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair', 'rewrite')"},
+    checks={"kind_is_known": "kind IN ('utterance', 'reading', 'pair', 'merge', 'rewrite')"},
 )
 
 ERASURES = Table(
