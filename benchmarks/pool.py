@@ -30,7 +30,7 @@ from selflearn.evaluate import score_labels
 from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.lakehouse.tables import OTHER_GOAL
-from selflearn.pipeline import LEARNING, MINING, day_range, run_pipeline
+from selflearn.pipeline import MINING, STAGES, day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE, Labels, Settings, Source
 from selflearn.simulate import read_truth, simulate
@@ -41,6 +41,7 @@ _DAYS = 7
 _SEED = 7
 _UNKNOWN = ""
 _ONCE = 1
+_STAGES = (*MINING, STAGES["variants"], STAGES["graph"])
 
 Bools = npt.NDArray[np.bool_]
 
@@ -98,7 +99,7 @@ def simulated(work: Path, n_turns: int) -> Case:
     )
     days = day_range(_START, _START + timedelta(days=_DAYS - 1))
     lake = Lakehouse(build_session("selflearn benchmark pool"), settings.lake)
-    for _ in run_pipeline(lake, settings, days, (*MINING, LEARNING[0])):
+    for _ in run_pipeline(lake, settings, days, _STAGES):
         pass
     true = {
         row.turn_id: frame_goal(row.goal.intent, list(row.goal.slots)) for row in read_truth(work / "sample" / "truth")
@@ -110,7 +111,7 @@ def real_calls(folder: Path, work: Path) -> Case:
     """The folder's calls, mined; what is right is all items of what was meant."""
     log = prepare(folder, work)
     lake = Lakehouse(build_session("selflearn benchmark pool"), log.settings.lake)
-    mine(lake, log, (*MINING, LEARNING[0]))
+    mine(lake, log, _STAGES)
     true = {
         turn_id(row["session_id"], row["turn"]): " ".join(sorted(row["gold"]["items"]))
         for row in read_rows(folder, "dstc2_turns")
