@@ -34,7 +34,7 @@ def world(n: int, believed: float, told: float = 1.2, seed: int = 3) -> tuple[pd
         for k, goal in enumerate("abc"):
             of_goal = {f"{signal}_evidence": float(evidence.get(signal, np.zeros(3))[k]) for signal in SIGNALS}
             rows.append({"utterance_id": f"u{number:05}", "goal": goal, "posterior": posterior[k], **of_goal})
-    return pd.DataFrame(rows).assign(n_users_behind=1), pd.Series(right)
+    return pd.DataFrame(rows), pd.Series(right)
 
 
 def top(rows: pd.DataFrame, right: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def test_it_finds_how_far_posteriors_are_too_sure_from_outcomes_alone(believed: 
     p, is_right = top(rows, right)
     before, after = (
         calibration_error(p, is_right),
-        calibration_error(fitted.calibration.of(p, np.ones(len(p))), is_right),
+        calibration_error(fitted.calibration.of(p), is_right),
     )
     assert after < 0.03
     assert fitted.error == pytest.approx(after, abs=0.03)
@@ -64,17 +64,16 @@ def test_what_is_not_sure_enough_is_not_sharpened() -> None:
     calibration = fit_calibration(rows).calibration
     p, is_right = top(rows, right)
     assert calibration.slope == 1
-    assert calibration.of(p, np.ones(len(p))).mean() < is_right.mean() + 0.01
+    assert calibration.of(p).mean() < is_right.mean() + 0.01
 
 
-def test_more_posterior_and_more_people_never_mean_less() -> None:
+def test_more_posterior_never_means_less() -> None:
     calibration = fit_calibration(world(500, 1.0)[0]).calibration
-    assert calibration.slope >= 0
-    assert calibration.people >= 0
+    assert 0 <= calibration.slope <= 1
     p = np.linspace(0, 1, 50)
-    assert (np.diff(calibration.of(p, np.full(50, 3.0))) >= 0).all()
-    assert calibration.of(p, np.full(50, 3.0)) == pytest.approx(
-        expit(calibration.base + calibration.slope * logit(np.clip(p, 1e-6, 1 - 1e-6)) + calibration.people * np.log(3))
+    assert (np.diff(calibration.of(p)) >= 0).all()
+    assert calibration.of(p) == pytest.approx(
+        expit(calibration.base + calibration.slope * logit(np.clip(p, 1e-6, 1 - 1e-6)))
     )
 
 
@@ -83,7 +82,7 @@ def test_few_utterances_change_nothing() -> None:
         fitted = fit_calibration(rows)
         assert fitted.calibration == Calibration()
         assert np.isnan(fitted.error)
-    assert Calibration().of(np.array([0.3]), np.array([9.0])) == pytest.approx([0.3])
+    assert Calibration().of(np.array([0.3])) == pytest.approx([0.3])
 
 
 def test_the_weights_are_read_off_the_posteriors() -> None:

@@ -222,7 +222,7 @@ def plain_label(rows: list[Row], calibration: Calibration) -> tuple[Any, ...] | 
     mass = sum(row["posterior"] for row in rows if intent_of[row["goal"]] == intent)
 
     def p(posterior: float) -> float:
-        return float(calibration.of(np.array([posterior]), np.array([first["n_users_behind"]]))[0])
+        return float(calibration.of(np.array([posterior]))[0])
 
     threshold = SETTINGS.thresholds.get(intent, SETTINGS.threshold)
     lead = first["posterior"] - max((row["posterior"] for row in others), default=0.0)
@@ -237,7 +237,7 @@ def plain_label(rows: list[Row], calibration: Calibration) -> tuple[Any, ...] | 
 
 def test_labels_equal_the_plain_rule(spark: SparkSession) -> None:
     rng = Random(9)
-    calibration = Calibration(base=-0.5, slope=1.3, people=0.4)
+    calibration = Calibration(base=0.2, slope=1.3)
     nodes: list[Row] = []
     for number in range(300):
         people = rng.randint(1, 5)

@@ -31,10 +31,7 @@ from selflearn.graph import (
     own_beliefs,
     pool_evidence,
 )
-from selflearn.graph.candidates import (
-    LEAST,
-    OTHER,
-)
+from selflearn.graph.candidates import LEAST, OTHER
 from selflearn.graph.people import person, sketch
 from selflearn.graph.weights import SOURCES
 from selflearn.graph.window import goal_id
@@ -85,8 +82,8 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     said_on = F.array(F.struct(F.lit(AS_OF).alias("turn_date"), F.lit(1.0).alias("weight"), "users"))
     once = sketched(utterances).withColumn("said_on", said_on)
     read = once.join(listed, ["locale", "utterance_id"], "left")
-    said_and_read = read.withColumn("readings", F.coalesce("readings", F.array()))
-    return Window(said_and_read, sketched(pairs), sketched(merges), readings)
+    read = read.withColumn("readings", F.coalesce("readings", F.array()))
+    return Window(read, sketched(pairs), sketched(merges), readings)
 
 
 def as_variants(spark: SparkSession, graphs: dict[str, Graph]) -> DataFrame:
@@ -161,11 +158,10 @@ def hand_made() -> dict[str, Graph]:
         return Graph(both, unsure | sure | {("u", "wrong"): (0.5, times, 2.0 * times)})
 
     def merged(goal: str, by: str = MANY_PEOPLE) -> Graph:
-        read = unsure | sure | {("w", "both"): (0.9, 0.0, 0.0)}
-        return Graph(both | {"w": 1.0}, read, merges={("u", goal): (1.0, 0.9)}, pair_users={("u", goal): by})
+        ends, read = ("u", goal), unsure | sure | {("w", "both"): (0.9, 0.0, 0.0)}
+        return Graph(both | {"w": 1.0}, read, merges={ends: (1.0, 0.9)}, pair_users={ends: by})
 
-    step = {("u", "v"): (1.0, 0.9)}
-    others = dict.fromkeys("vwxyz", 1.0)
+    step, others = {("u", "v"): (1.0, 0.9)}, dict.fromkeys("vwxyz", 1.0)
     means = {(name, "right"): (0.9, 0.0, 0.0) for name in others}
 
     def similar(p: float, n: int = 1) -> Graph:
@@ -215,8 +211,8 @@ def test_posterior_equals_the_plain_pool(
     spark: SparkSession, graphs: dict[str, Graph], found: dict[str, PlainCandidates]
 ) -> None:
     assert found.keys() == graphs.keys()
-    goals = sorted({goal for graph in graphs.values() for _, goal in graph.readings})
-    named = spark.createDataFrame([(goal,) for goal in goals], "goal string").select("goal", goal_id(F.col("goal")))
+    goals = [(goal,) for goal in sorted({goal for graph in graphs.values() for _, goal in graph.readings})]
+    named = spark.createDataFrame(goals, "goal string").select("goal", goal_id(F.col("goal")))
     ids = dict(named.collect()) | {OTHER_GOAL: OTHER}
     for locale, graph in graphs.items():
         expected = plain(graph, ids)
@@ -236,8 +232,8 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, PlainCandidates]) -> No
     assert right["backwards"] == pytest.approx(right["surer pair"], abs=1e-12)
     assert right["alone"] < right["failed once"] < right["failed often"]
     # n expected rephrases, and n outcomes, count as sqrt(n).
-    evidence = {case: found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "many pairs")}
-    assert evidence["many pairs"] == pytest.approx(16 / math.sqrt(16 * 0.9) * evidence["surer pair"])
+    one, many = (found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "many pairs"))
+    assert many == pytest.approx(16 / math.sqrt(16 * 0.9) * one)
     outcomes = [found[case]["u", "wrong"]["outcome_evidence"] for case in ("failed once", "failed often")]
     assert outcomes == pytest.approx([-2.0, -8.0])
     # A goal that the utterance's own NLU never saw comes in by its pair, as one candidate beside the unknown.
@@ -255,8 +251,8 @@ def test_words_in_a_context_back_off_to_their_other_contexts(found: dict[str, Pl
 
 
 def test_what_one_person_says_again_and_again_counts_once(found: dict[str, PlainCandidates]) -> None:
-    evidence = {case: found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "one person's pairs")}
-    assert evidence["one person's pairs"] == pytest.approx(evidence["surer pair"])
+    surer, of_one = (found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "one person's pairs"))
+    assert of_one == pytest.approx(surer)
     # What rests on one person is gone without them, and what many say hardly changes.
     alone = found["alone"]["u", "right"]["posterior"]
     assert found["one person's pairs"]["u", "right"]["posterior_without_one"] == pytest.approx(alone)
@@ -265,18 +261,16 @@ def test_what_one_person_says_again_and_again_counts_once(found: dict[str, Plain
 
 
 def test_what_both_turns_of_a_caller_mean_together(found: dict[str, PlainCandidates]) -> None:
-    by_itself = found["merge never read"]["u", "right"]
-    assert found["merged with a reading"]["u", "right"]["posterior"] > by_itself["posterior"]
+    with_merge, without = (found[case]["u", "right"] for case in ("merged with a reading", "merge never read"))
+    assert with_merge["posterior"] > without["posterior"]
     # A goal that neither turn was read as comes in, if anybody's turn ever was; it says nothing of the other turn.
-    row = found["merge of its own"]["u", "both"]
-    told = math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"]))
-    assert (row["p_nlu"], row["pair_evidence"]) == (0, pytest.approx(told))
+    row, alone = (found[case]["u", "both"] for case in ("merge of its own", "one person's merge"))
+    assert row["pair_evidence"] == pytest.approx(math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"])))
     assert not {("u", "nobody's"), ("u", "both")} & found["merge never read"].keys()
     assert ("v", "both") not in found["merge of its own"]
     # Nobody stands behind it but who said it, and it is gone without the person whose turns they are.
-    assert (row["n_users_behind"], row["n_pairs"]) == (1, 0)
+    assert (row["p_nlu"], row["n_users_behind"], row["n_pairs"]) == (0, 1, 0)
     assert row["posterior_without_one"] == pytest.approx(row["posterior"], rel=0.1)
-    alone = found["one person's merge"]["u", "both"]
     assert alone["posterior_without_one"] < alone["posterior"] / 2
 
 
@@ -297,8 +291,7 @@ def test_what_a_variant_says(found: dict[str, PlainCandidates]) -> None:
 
 def test_second_round_hears_of_the_neighbours_neighbour_but_no_echo(found: dict[str, PlainCandidates]) -> None:
     """Of u, linked to v, linked to w: w's word reaches u through v, u's own word does not come back to it."""
-    one, two = (found[case]["u", "right"]["pair_evidence"] for case in ("one step", "two steps"))
-    assert one < two
+    assert found["one step"]["u", "right"]["pair_evidence"] < found["two steps"]["u", "right"]["pair_evidence"]
     # v hears of u alone, so all it may tell u is what it meant by itself.
     by_itself = found["alone"]["v", "right"]
     told = math.log1p(0.5 / 0.5 * by_itself["posterior"] / math.exp(by_itself["prior_evidence"]))
@@ -308,7 +301,7 @@ def test_second_round_hears_of_the_neighbours_neighbour_but_no_echo(found: dict[
 
 def test_readings_of_no_probability_stop_nothing(spark: SparkSession) -> None:
     nothing = Graph({"u": 1.0}, {("u", "g"): (0.0, 1.0, 1.0)})
-    (rows,) = found_in(spark, {"en-US": nothing}).values()
+    rows = found_in(spark, {"en-US": nothing})["en-US"]
     assert sum(row["posterior"] for row in rows.values()) == pytest.approx(1)
     assert rows["u", OTHER_GOAL]["rank"] == 1
 

@@ -1,11 +1,10 @@
-"""Posteriors to probabilities: how often a label of a given posterior and so many people is right, without annotation.
+"""Posteriors to probabilities: how often a label of a given posterior is right, found without annotation.
 
 What an utterance itself tells by its outcomes is taken out of its posterior; what remains foretells them, and how well
 it does shows how often its most probable goal is right (a latent one: the outcomes only make a goal likelier). With
 the outcomes put back, that gives every utterance a calibrated probability, on which Platt scaling (Platt 1999) of the
-whole posterior is fitted, with the number of people as second variable. Its order is kept: more posterior and more
-people never mean less. It never sharpens a posterior: failures that nobody complains of look like successes, so that
-outcomes say too much in favour of what is sure already.
+whole posterior is fitted. Its order is kept: more posterior never means less. It never sharpens a posterior: failures
+that nobody complains of look like successes, so that outcomes say too much in favour of what is sure already.
 """
 
 from __future__ import annotations
@@ -36,21 +35,20 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Log-odds that a goal is right: `base + slope * logit(posterior) + people * log(n_users_behind)`."""
+    """Log-odds that a goal is right: `base + slope * logit(posterior)`."""
 
     base: float = 0.0
     slope: float = 1.0
-    people: float = 0.0
 
-    def probability(self, posterior: Column, n_users: Column) -> Column:
+    def probability(self, posterior: Column) -> Column:
         """The calibrated probability, as a column."""
         p = F.least(F.greatest(posterior, F.lit(_LEAST)), F.lit(1 - _LEAST))
-        log_odds = F.lit(self.base) + F.lit(self.slope) * F.log(p / (1 - p)) + F.lit(self.people) * F.log(n_users)
+        log_odds = F.lit(self.base) + F.lit(self.slope) * F.log(p / (1 - p))
         return 1 / (1 + F.exp(-log_odds))
 
-    def of(self, posterior: Floats, n_users: Floats) -> Floats:
+    def of(self, posterior: Floats) -> Floats:
         """The calibrated probability, as an array."""
-        return np.asarray(expit(_variables(posterior, n_users) @ np.asarray(astuple(self))))
+        return np.asarray(expit(_variables(posterior) @ np.asarray(astuple(self))))
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,6 @@ class _Utterances:
     posterior: Floats
     hidden: Floats
     told: Floats
-    n_users: Floats
 
     @property
     def of_candidate(self) -> Ints:
@@ -100,7 +97,7 @@ def with_outcomes(nodes: DataFrame) -> pd.DataFrame:
         .limit(MAX_UTTERANCES)
         .select("utterance_id")
     )
-    columns = ["utterance_id", "goal", "posterior", "n_users_behind", *(f"{signal}_evidence" for signal in SIGNALS)]
+    columns = ["utterance_id", "goal", "posterior", *(f"{signal}_evidence" for signal in SIGNALS)]
     rows = nodes.join(F.broadcast(some), "utterance_id", "left_semi").select(*columns).toPandas()
     return rows.sort_values(["utterance_id", "goal"], ignore_index=True)
 
@@ -113,15 +110,15 @@ def fit_calibration(rows: pd.DataFrame) -> FittedCalibration:
         return FittedCalibration(Calibration(), n_utterances, float("nan"), float("nan"))
     target = _with_outcomes_back(found, _hidden_calibration(found))
     best = found.best(found.posterior)
-    p, n_users, is_right = found.posterior[best], found.n_users[best], target[best]
+    p, is_right = found.posterior[best], target[best]
 
     def loss(guess: Floats, variables: Floats) -> tuple[float, Floats]:
         q = np.clip(expit(variables @ guess), _LEAST, 1 - _LEAST)
         told = is_right * np.log(q) + (1 - is_right) * np.log(1 - q)
         return -float(told.sum()), variables.T @ (q - is_right)
 
-    fitted = _fitted(loss, _variables(p, n_users))
-    after = fitted.of(p, n_users)
+    fitted = _fitted(loss, _variables(p))
+    after = fitted.of(p)
     return FittedCalibration(fitted, n_utterances, calibration_error(p, is_right), calibration_error(after, is_right))
 
 
@@ -141,7 +138,7 @@ def launch_error(rows: pd.DataFrame, launch: pd.DataFrame, calibration: Calibrat
     hidden = _shares(scores, seen)
     best = seen.best(hidden)
     is_right = rows["goal"].to_numpy()[best] == known.loc[rows["utterance_id"].to_numpy()[best]].to_numpy()
-    return calibration_error(calibration.of(hidden[best], seen.n_users[best]), is_right.astype(float))
+    return calibration_error(calibration.of(hidden[best]), is_right.astype(float))
 
 
 def source_weights(rows: pd.DataFrame) -> dict[str, float]:
@@ -164,13 +161,13 @@ def _utterances(rows: pd.DataFrame) -> _Utterances:
     """Of rows that are sorted by utterance."""
     names = rows["utterance_id"].to_numpy(dtype=object)
     first = np.flatnonzero(np.append(True, names[1:] != names[:-1])) if len(names) else np.zeros(0, dtype=np.int64)
-    posterior, n_users = (rows[name].to_numpy(dtype=float) for name in ("posterior", "n_users_behind"))
+    posterior = rows["posterior"].to_numpy(dtype=float)
     weight = source_weights(rows)["outcome"] if len(rows) else 0.0
     told = np.clip(weight * rows["outcome_evidence"].to_numpy(dtype=float), -_MOST_EVIDENCE, _MOST_EVIDENCE)
     is_named = (rows["goal"] != OTHER_GOAL).to_numpy(dtype=bool)
     offsets = np.append(first, len(names)).astype(np.int64)
-    whole = _Utterances(offsets, is_named, posterior, posterior, told, np.maximum(n_users, 1.0))
-    return _Utterances(offsets, is_named, posterior, _shares(_log(posterior) - told, whole), told, whole.n_users)
+    whole = _Utterances(offsets, is_named, posterior, posterior, told)
+    return _Utterances(offsets, is_named, posterior, _shares(_log(posterior) - told, whole), told)
 
 
 def _hidden_calibration(found: _Utterances) -> Calibration:
@@ -187,13 +184,13 @@ def _hidden_calibration(found: _Utterances) -> Calibration:
         slope = (is_told - is_not) / seen * q * (1 - q)
         return -float(np.log(seen).sum()), -variables.T @ slope
 
-    return _fitted(loss, _variables(p, found.n_users[best]))
+    return _fitted(loss, _variables(p))
 
 
 def _with_outcomes_back(found: _Utterances, calibration: Calibration) -> Floats:
     """Probability of each candidate: the rest of the posterior, calibrated, and the outcomes."""
     best = found.best(found.hidden)
-    right = calibration.of(found.hidden[best], found.n_users[best])
+    right = calibration.of(found.hidden[best])
     left = (1 - right) / np.maximum(1 - found.hidden[best], _LEAST)
     shares = found.hidden * left[found.of_candidate]
     shares[best] = right
@@ -203,7 +200,7 @@ def _with_outcomes_back(found: _Utterances, calibration: Calibration) -> Floats:
 def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: Floats) -> Calibration:
     """Coefficients of least loss, close to no change (a ridge worth one utterance).
 
-    None but the base is negative, and the slope is at most 1.
+    The slope is between 0 and 1.
     """
     start = np.array(astuple(Calibration()))
 
@@ -212,14 +209,14 @@ def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: F
         away = guess - start
         return value + float(away @ away), slope + 2 * away
 
-    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, 1.0), (0.0, None)])
+    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, 1.0)])
     # The last digits differ with the order of sums, and may not reach the tables.
     return Calibration(*(round(float(value), 3) for value in found.x))
 
 
-def _variables(posterior: Floats, n_users: Floats) -> Floats:
+def _variables(posterior: Floats) -> Floats:
     p = np.clip(posterior, _LEAST, 1 - _LEAST)
-    return np.column_stack([np.ones(len(p)), logit(p), np.log(np.maximum(n_users, 1.0))])
+    return np.column_stack([np.ones(len(p)), logit(p)])
 
 
 def _shares(scores: Floats, found: _Utterances) -> Floats:

@@ -43,9 +43,9 @@ def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration |
     calibration = calibration or Calibration()
     known = _with_reading(_with_leads(_utterances(nodes)))
     posterior, people = F.col("posterior"), F.col("n_users_behind")
-    p_goal = calibration.probability(posterior, people)
+    p_goal = calibration.probability(posterior)
     # The intent is no less probable than one of its goals, whatever the last digits say.
-    p_intent = F.greatest(p_goal, calibration.probability(F.col("intent_posterior"), people))
+    p_intent = F.greatest(p_goal, calibration.probability(F.col("intent_posterior")))
     threshold = _threshold(settings)
     is_goal = (p_goal >= threshold) & (posterior - F.col("next_posterior") >= settings.margin)
     is_intent = (p_intent >= threshold) & (F.col("intent_posterior") - F.col("next_intent") >= settings.margin)
