@@ -59,6 +59,9 @@ lock: $(PYTHON_IN_VENV) ## Resolve requirements.lock anew from pyproject.toml, f
 bench-scale: setup ## Measure speed and memory on growing logs
 	$(PYTHON_IN_VENV) benchmarks/scale.py --out build/benchmarks/scale
 
+bench-increment: setup ## Measure what one more day costs after a week and after three months
+	$(PYTHON_IN_VENV) benchmarks/increment.py --out build/benchmarks/increment
+
 bench-dstc2: setup ## Measure quality on real conversations: make bench-dstc2 TRAIN=folder TEST=folder GOLD=200
 	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "name both folders: make bench-dstc2 TRAIN=folder TEST=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/dstc2.py --train "$(TRAIN)" --test "$(TEST)" --gold "$(or $(GOLD),0)" \
@@ -71,6 +74,10 @@ bench-retrain: setup ## Measure retraining without gold: make bench-retrain TRAI
 bench-projection: setup ## Measure how well slot values are put on misheard words: make bench-projection DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-projection DATA=folder" >&2; exit 2; }
 	$(PYTHON_IN_VENV) benchmarks/projection.py --data "$(DATA)" --out build/benchmarks/projection
+
+bench-meaning: $(VENV)/.all ## Measure how well slot values are put on words that mean them: make bench-meaning DATA=folder
+	@test -n "$(DATA)" || { echo "name the folder: make bench-meaning DATA=folder" >&2; exit 2; }
+	$(PYTHON_IN_VENV) benchmarks/projection_meaning.py --data "$(DATA)" --out build/benchmarks/projection_meaning
 
 bench-star: setup ## Measure false alarms on typed dialogues: make bench-star DATA=folder
 	@test -n "$(DATA)" || { echo "name the folder: make bench-star DATA=folder" >&2; exit 2; }

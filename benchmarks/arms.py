@@ -151,6 +151,7 @@ class System:
                 "intent": world.intent.astype(str),
                 "text": "",
                 "target_text": "",
+                "tells_apart": False,
                 "share": 0.5,
                 **_columns(source, "{}", "most"),
                 **_columns(target, "target_{}", "target_most"),

@@ -5,8 +5,8 @@ of the log's users. Day by day each of them says a wording that works for others
 wording, of another goal, that works: as if the first had meant the second. Of many such wordings they take the one that
 looks most like the first, so that it passes for a rephrase. Half of the gangs push one false label all
 month, the others a new one each day, which all of the gang push on it. A label *succeeds* where the wording gets a
-weak label with the pushed goal that it does not get without colluders. The yield is of utterances whose weak label is
-what people mostly meant by them.
+weak label with the pushed goal that it does not get without colluders; a rewrite is planted where the wording is to be
+served as the lure. The yield is of utterances whose weak label is what people mostly meant by them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rapidfuzz import fuzz
 
 from common import print_figures, write_scores
 from selflearn.lakehouse.store import Lakehouse
-from selflearn.pipeline import STAGES, day_range, run_pipeline
+from selflearn.pipeline import MINING, STAGES, day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration
 from selflearn.settings import USER_KEY_VARIABLE, Settings, Source
 from selflearn.simulate import read_truth, simulate
@@ -40,7 +40,7 @@ _SEED = 31
 _GANG = 5
 _SECONDS_BETWEEN = 6
 _LURES = 300
-_STAGES = ("ingest", "detect", "embed", "variants", "evidence", "graph", "label")
+_STAGES = (*MINING, STAGES["variants"], STAGES["graph"], STAGES["rewrite"], STAGES["label"])
 
 Turn = dict[str, Any]
 
@@ -51,6 +51,13 @@ class Push(NamedTuple):
     wording: Turn
     lure: Turn
     days: tuple[int, ...]
+
+
+class Mined(NamedTuple):
+    """Goals of weak labels, and what is to be said instead, by utterance."""
+
+    labels: dict[str, str]
+    rewrites: dict[str, str]
 
 
 def main() -> None:
@@ -67,15 +74,15 @@ def main() -> None:
     made = simulate(work / "sample", n_turns=given.turns, days=_DAYS, start=_START, seed=_SEED)
     working = working_turns(work / "sample")
     meant = mostly_meant(work / "sample")
-    honest = mined_labels(work / "honest", work / "sample" / "logs", work / "sample" / "launch.jsonl")
+    honest = mined(work / "honest", work / "sample" / "logs", work / "sample" / "launch.jsonl")
     figures: dict[str, Any] = {"seed": _SEED, "turns": given.turns, "users": made.n_users, "gang": _GANG}
-    figures["honest_yield"] = benign = n_right(honest, meant)
+    figures["honest_yield"] = benign = n_right(honest.labels, meant)
     for share in given.shares:
         gangs = pushes(working, max(2, round(share * made.n_users / _GANG)), Random(f"{_SEED} {share}"))
         logs = work / f"logs-{share}"
         write_with_colluders(work / "sample" / "logs", logs, gangs)
-        found = mined_labels(work / f"share-{share}", logs, work / "sample" / "launch.jsonl")
-        kept = n_right(found, meant) / max(1, benign)
+        found = mined(work / f"share-{share}", logs, work / "sample" / "launch.jsonl")
+        kept = n_right(found.labels, meant) / max(1, benign)
         figures[f"share_{share}"] = {**successes(gangs, found, honest), "yield_kept": kept}
         print_figures(f"{share:.0%} of users collude", figures[f"share_{share}"])
     figures["seconds"] = time.perf_counter() - started
@@ -153,31 +160,36 @@ def told(push: Push, gang: int, day: int) -> Iterator[Turn]:
             }
 
 
-def mined_labels(work: Path, logs: Path, launch: Path) -> dict[str, str]:
-    """The goal of every weak label that the month gives, by utterance."""
+def mined(work: Path, logs: Path, launch: Path) -> Mined:
+    """What the month gives."""
     settings = Settings(
         lake=str(work / "lake"), source=Source(path=str(logs / "{date}.jsonl")), launch=Source(path=str(launch))
     )
     days = day_range(_START, _START + timedelta(days=_DAYS - 1))
     lake = Lakehouse(build_session("selflearn benchmark collusion"), settings.lake)
-    for _ in run_pipeline(lake, settings, days, [STAGES[name] for name in _STAGES]):
+    for _ in run_pipeline(lake, settings, days, _STAGES):
         pass
-    rows = DeltaTable(f"{settings.lake}/weak_labels").to_pandas(columns=["utterance_id", "goal"])
+    labels = DeltaTable(f"{settings.lake}/weak_labels").to_pandas(columns=["utterance_id", "goal"])
+    rewrites = DeltaTable(f"{settings.lake}/rewrites").to_pandas(columns=["utterance_id", "target_text", "state"])
+    served = rewrites.loc[rewrites["state"] != "retired", ["utterance_id", "target_text"]]
     shutil.rmtree(work)
-    return dict(rows.itertuples(index=False))
+    return Mined(dict(labels.itertuples(index=False)), dict(served.itertuples(index=False)))
 
 
-def successes(gangs: Sequence[Sequence[Push]], found: dict[str, str], honest: dict[str, str]) -> dict[str, Any]:
-    """Labels pushed, and the share that succeeds, of those pushed all month, for a day, and all."""
+def successes(gangs: Sequence[Sequence[Push]], found: Mined, honest: Mined) -> dict[str, Any]:
+    """Labels pushed; the share that succeeds, of those pushed all month, for a day, and all; planted rewrites."""
     results: dict[str, list[bool]] = {"lasting": [], "daily": []}
+    n_rewrites = 0
     for pushed in gangs:
         for push in pushed:
             utterance, goal = utterance_of(push.wording), _goal(push.lure)
-            is_planted = found.get(utterance) == goal != honest.get(utterance)
+            is_planted = found.labels.get(utterance) == goal != honest.labels.get(utterance)
             results["lasting" if len(push.days) > 1 else "daily"].append(is_planted)
+            n_rewrites += found.rewrites.get(utterance) == normalise_text(push.lure["text"])
     results["all"] = results["lasting"] + results["daily"]
     figures: dict[str, Any] = {f"pushed_{name}": len(of) for name, of in results.items()}
-    return figures | {f"success_{name}": sum(of) / max(1, len(of)) for name, of in results.items()}
+    shares = {f"success_{name}": sum(of) / max(1, len(of)) for name, of in results.items()}
+    return figures | shares | {"planted_rewrites": n_rewrites}
 
 
 def n_right(labels: dict[str, str], meant: dict[str, str]) -> int:

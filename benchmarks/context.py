@@ -8,6 +8,7 @@ NLU, which is reported beside the keys, has heard the very turn, they have not.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ from dstc2_log import items_of_goal, read_rows, turn_id
 from selflearn.considered import considered
 from selflearn.graph.candidates import OTHER, OTHER_PRIOR, Prior, Readings, own_candidates
 from selflearn.graph.context import back_off, fit_strength
-from selflearn.graph.weights import PoolWeights
+from selflearn.graph.weights import FIRST
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import STAGES
 from selflearn.ragged import Floats, Ints, offsets_of
 from selflearn.session import build_session
-from selflearn.settings import Graph
+from selflearn.settings import USER_KEY_VARIABLE, Graph
 
 _FOLDS, _SEED = 5, 2013
 _LOCALE = "en"
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--lake", type=Path, help="a lake of the folder's calls that is mined already")
     given = parser.parse_args()
+    os.environ.setdefault(USER_KEY_VARIABLE, "callers are pseudonyms already")
     lake = given.lake
     if lake is None:
         log = prepare(given.folder, given.out / "work")
@@ -169,7 +171,7 @@ def top_goals(log: Turns, is_learnt: Bools, tested: Ints, key: str) -> tuple[lis
     is_backed_off = key == "with_back_off"
     lent = back_off(readings, of_words, n_turns, locale, prior, {_LOCALE: strength}, most) if is_backed_off else None
     own = own_candidates(readings, n_turns, locale, prior, most, lent)
-    probability, _ = own.posterior(PoolWeights())
+    probability, _ = own.posterior(FIRST)
     best = np.lexsort((own.goal, own.goal == OTHER, -probability * (own.goal != OTHER), own.utterance))
     top = own.goal[best[own.offsets[:-1]]]
     # Where nothing is known, the commonest goal is the best guess.

@@ -45,6 +45,7 @@ _SHOWN = (
     "error_tail",
     "error_friction",
     "regressions",
+    "regressions_unseen",
     "labels",
     "precision",
     "novelty",
@@ -117,7 +118,7 @@ def contest(
     test = Unseen.of(deployment.test(), nlu, popularity, world.with_slots)
     folder = work / f"{name.replace(' ', '-')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    system, meant = _system(name, launch, division, folder, world.with_slots), Meant()
+    system, meant = _system(name, launch, division, folder, world.with_slots), Meant(world.with_slots)
     assistant = Assistant(nlu, "launch")
     if not n_done:
         yield {"system": name, "seed": seed, "cycle": 0, **nlu_scores(nlu, test)}
@@ -140,6 +141,7 @@ def contest(
                 "turns": len(rows),
                 **nlu_scores(nlu, test),
                 **of_labels,
+                "regressions": meant.regressions(nlu),
                 **traffic_scores(told, [row["rewrite_id"] for row in rows]),
                 "examples": len(learnt.examples or launch),
                 "rewrites": len(learnt.rewrites),

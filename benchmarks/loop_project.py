@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from loop_systems import Label, Learnt, Row
 from selflearn import load_training_set
 from selflearn.errors import DataError
-from selflearn.graph import PoolWeights
+from selflearn.graph import FittedWeights, PoolWeights
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.nlu import Example, examples_of
 from selflearn.pipeline import LEARNING, MINING, run_pipeline
@@ -111,7 +111,9 @@ def settings_without(part: Part, work: Path) -> Settings:
 @contextmanager
 def _unfitted() -> Iterator[None]:
     """The pool's weights are fitted on the driver, whence they can be held at their defaults."""
-    with patch("selflearn.pipeline.learning._fitted_weights", lambda context, pooled: PoolWeights()):
+    nothing = float("nan")
+    unfitted = FittedWeights(PoolWeights(), 0, nothing, nothing, nothing)
+    with patch("selflearn.pipeline.learning.fit_to_outcomes", lambda candidates: unfitted):
         yield
 
 

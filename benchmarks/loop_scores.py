@@ -51,7 +51,7 @@ def read(nlu: ReferenceNLU, asked: Sequence[Asked]) -> list[Reading]:
 
 
 def nlu_scores(nlu: ReferenceNLU, test: Unseen) -> dict[str, float]:
-    """Errors of intents, turns once right that are wrong now, and with slots exact frames and the F1 of values."""
+    """Errors of intents, sentences once right that are wrong now, and with slots exact frames and the F1 of values."""
     readings = read(nlu, test.asked)
     intent = _right(readings, test.asked, with_slots=False)
     whole = _right(readings, test.asked, test.with_slots)
@@ -59,7 +59,7 @@ def nlu_scores(nlu: ReferenceNLU, test: Unseen) -> dict[str, float]:
         "error": float(1 - intent.mean()),
         "error_tail": _share(~intent[test.is_tail]),
         "error_friction": _share(~intent[~test.was_right]),
-        "regressions": float((test.was_right & ~whole).mean()),
+        "regressions_unseen": float((test.was_right & ~whole).mean()),
     }
     if test.with_slots:
         pairs = list(zip(readings, test.asked, strict=True))
@@ -80,16 +80,26 @@ def _right(readings: Sequence[Reading], asked: Sequence[Asked], with_slots: bool
 
 
 class Meant:
-    """What people meant by each utterance so far, those who plant left out."""
+    """What people meant by each utterance so far, and what of it was read rightly; those who plant left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_slots: bool) -> None:
+        self._with_slots = with_slots
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._worked: Counter[Asked] = Counter()
 
     def add(self, told: Sequence[Told]) -> None:
         """Count a day's turns."""
         for one in told:
             if not one.is_planted:
                 self._counts[one.heard.casefold()][frame_goal(*one.goal)] += 1
+                self._worked[Asked(one.heard, one.goal)] += not one.would_fail
+
+    def regressions(self, nlu: ReferenceNLU) -> float:
+        """Of the turns so far that were read rightly when they were said, the share that the NLU would now misread."""
+        asked = [one for one, n in self._worked.items() if n]
+        is_right = _right(read(nlu, asked), asked, self._with_slots)
+        n = np.array([self._worked[one] for one in asked])
+        return float(1 - np.average(is_right, weights=n)) if len(asked) else float("nan")
 
     def label_scores(self, labels: Sequence[Label], deployed: ReferenceNLU) -> dict[str, float]:
         """Of labels whose utterance somebody said: right ones, what is new to the NLU deployed that day, calibration.

@@ -1,9 +1,10 @@
 """What each source of the goal posterior is worth: `--out DIR [--dstc2 DIR] [--turns N]`.
 
-A simulated week, and the calls in the DSTC2 folder where one is named, are mined from raw log to goal posteriors. Then
-the posteriors are made again with one source's weight set to nothing, or with pairs alone, and the labels scored that
-each would give. What the neighbours say stays as it was. `hard_copies` gives every utterance that was said again the
-NLU's reading of what was said then. Weights, and all that is mined, come without truth; it is read by the scoring.
+A simulated month, and the calls in the DSTC2 folder where one is named, are mined from raw log to goal posteriors. Then
+the posteriors are made again with one source's weight set to nothing, with pairs alone, or with the weights that the
+launch set would give, and the labels scored that each would give. What the neighbours say stays as it was.
+`hard_copies` gives every utterance that was said again the NLU's reading of what was said then. Weights, and all that
+is mined, come without truth; it is read by the scoring.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from selflearn.simulate import read_truth, simulate
 from selflearn.turns import frame_goal
 
 _START = date(2026, 1, 5)
-_DAYS = 7
+_DAYS = 30
 _SEED = 7
 _UNKNOWN = ""
 _ONCE = 1
@@ -64,9 +65,9 @@ class Case:
     meaning: Callable[[str], str]
     metrics: Mapping[str, float]
 
-    @property
-    def weights(self) -> PoolWeights:
-        return PoolWeights(**{name: self.metrics[f"pool_weight_{name}"] for name in vars(PoolWeights())})
+    def weights(self, fitted: str = "pool") -> dict[str, float]:
+        """Of the sources, as fitted on outcomes (`pool`) or on the launch set (`launch_pool`)."""
+        return {name: self.metrics[f"{fitted}_weight_{name}"] for name in vars(PoolWeights())}
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--dstc2", type=Path, help="folder that holds dstc2_turns.jsonl.gz")
-    parser.add_argument("--turns", type=int, default=30_000, help="turns of the simulated week")
+    parser.add_argument("--turns", type=int, default=100_000, help="turns of the simulated month")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     started = time.perf_counter()
@@ -89,7 +90,7 @@ def main() -> None:
 
 
 def simulated(work: Path, n_turns: int) -> Case:
-    """A simulated week, mined; what is right is the whole frame."""
+    """A simulated month, mined; what is right is the whole frame."""
     shutil.rmtree(work, ignore_errors=True)
     simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
     settings = Settings(
@@ -130,9 +131,11 @@ def read_case(lake: Path, true: Mapping[str, str], meaning: Callable[[str], str]
 
 
 def ablation(case: Case) -> dict[str, Any]:
-    """Scores of the labels by all sources, without each, by pairs alone and by copying; and what the run noted."""
-    full = vars(case.weights)
+    """Scores of the labels by all sources, without each, with other weights and by copying; and what the run noted."""
+    full = case.weights()
     pools = {"all": full} | {f"without_{name}": full | {name: 0.0} for name in full if full[name] > 0}
+    if "launch_pool_weight_nlu" in case.metrics:
+        pools["launch_weights"] = case.weights("launch_pool")
     pools["pairs_alone"] = dict.fromkeys(full, 0.0) | {"pair": 1.0}
     scores = {name: score(case, pooled(case.nodes, PoolWeights(**weights))) for name, weights in pools.items()}
     return scores | {"hard_copies": score(case, copied(case)), "metrics": case.metrics}

@@ -30,6 +30,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from common import print_figures, write_scores
+from selflearn.labels.meaning import Encode
 from selflearn.labels.projection import Place, project
 from selflearn.wording import word_spans
 
@@ -66,11 +67,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for scores")
     given = parser.parse_args()
-    heard = recognised(given.data, _is_reported)
+    heard = recognised(given.data, is_reported)
     figures: dict[str, Any] = {
         "recognised": scores(heard, _RECOGNISABLE),
         "recognised_f1_by_likeness": {f"{limit:.1f}": scores(heard, limit)["f1"] for limit in _LIMITS},
-        "recognised_mangled": scores(_mangled(heard), _RECOGNISABLE),
+        "recognised_mangled": scores(mangled(heard), _RECOGNISABLE),
         "guessed": guessed(heard),
         "written": {name: scores(written(given.data, name), _RECOGNISABLE) for name in _WRITTEN},
         "seed": _SEED,
@@ -97,7 +98,7 @@ def written(folder: Path, name: str) -> list[Case]:
     found = {}
     for row in _rows(folder, name):
         sentence, slots = _of_parts(row["parts"]) if "parts" in row else parsed(row.get("annot") or row["text"])
-        if slots and (name != "slurp_text" or _is_reported(sentence)):
+        if slots and (name != "slurp_text" or is_reported(sentence)):
             values = (Value(slot, sentence[place[0] : place[1]].casefold(), place, 1.0) for slot, place in slots)
             found[sentence] = Case(sentence, tuple(values))
     return list(found.values())
@@ -146,11 +147,11 @@ def _heard(slot: str, sentence: str, place: Place, text: str) -> Value:
     return Value(slot, value, found, likeness)
 
 
-def scores(cases: Sequence[Case], recognisable: float) -> dict[str, float]:
+def scores(cases: Sequence[Case], recognisable: float, encode: Encode | None = None) -> dict[str, float]:
     """Precision, recall and F1 of exact places; microseconds a text."""
     n_right = n_placed = n_wanted = 0
     started = time.perf_counter()
-    places = [project(case.text, [value.written for value in case.values]) for case in cases]
+    places = [project(case.text, [value.written for value in case.values], encode) for case in cases]
     seconds = time.perf_counter() - started
     for case, of_case in zip(cases, places, strict=True):
         for value, place in zip(case.values, of_case, strict=True):
@@ -169,7 +170,7 @@ def scores(cases: Sequence[Case], recognisable: float) -> dict[str, float]:
     }
 
 
-def guessed(cases: Sequence[Case]) -> float:
+def guessed(cases: Sequence[Case], encode: Encode | None = None) -> float:
     """Share of values from other sentences that get a place, though they were not said."""
     others: dict[str, set[str]] = defaultdict(set)
     for case in cases:
@@ -181,17 +182,18 @@ def guessed(cases: Sequence[Case]) -> float:
             unsaid = sorted(other for other in others[value.slot] if not set(other.split()) & set(case.text.split()))
             if unsaid:
                 n_tried += 1
-                n_placed += project(case.text, [rng.choice(unsaid)]) != [None]
+                n_placed += project(case.text, [rng.choice(unsaid)], encode) != [None]
     return n_placed / n_tried
 
 
-def _mangled(cases: Sequence[Case]) -> list[Case]:
+def mangled(cases: Sequence[Case]) -> list[Case]:
     """Of each case the values that were not recognised letter by letter."""
     kept = [Case(case.text, tuple(value for value in case.values if value.likeness < 1)) for case in cases]
     return [case for case in kept if case.values]
 
 
-def _is_reported(sentence: str) -> bool:
+def is_reported(sentence: str) -> bool:
+    """Whether the sentence is of the half that chose no constant."""
     return hashlib.md5(sentence.encode()).digest()[-1] % 2 == 1
 
 

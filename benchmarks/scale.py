@@ -83,6 +83,7 @@ def measure(n_turns: int, work: Path, master: str) -> tuple[dict[str, Any], dict
         "floor_after_seconds": floors[1],
         "stages": stages,
         "total_seconds": total,
+        "processor_seconds": sum(stage["processor_seconds"] for stage in stages.values()),
         "times_the_floor": total / floor,
         "microseconds_per_turn": total / n_turns * 1e6,
         "peak_memory_mib": max(stage["peak_memory_mib"] for stage in stages.values()),

@@ -54,6 +54,14 @@ _SMALL_LAKE = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
 }
 
+# Sixteen times the JVM's own thresholds: a run plans and compiles hundreds of queries, each of which is used once or
+# twice. Left alone the JVM spends a third of all processor time on optimising code that hardly runs again; what runs
+# for every row reaches these numbers within seconds.
+_SELDOM_OPTIMISED = (
+    "-XX:Tier4InvocationThreshold=80000 -XX:Tier4MinInvocationThreshold=9600 "
+    "-XX:Tier4CompileThreshold=240000 -XX:Tier4BackEdgeThreshold=640000"
+)
+
 # Values that add to what is there where all others replace it.
 _JOINED = {"spark.driver.extraJavaOptions": " ", "spark.jars": ",", "spark.sql.extensions": ","}
 
@@ -137,7 +145,7 @@ def _own_settings(master: str) -> dict[str, str]:
         # Delta verifies every commit a second time where the JVM is not on UTC. On few cores a collector that works
         # beside the tasks takes time from them; one that stops them takes less.
         "spark.driver.extraJavaOptions": (
-            f"-Duser.timezone=UTC -XX:+UseParallelGC -Dlog4j2.configurationFile={log_settings}"
+            f"-Duser.timezone=UTC -XX:+UseParallelGC {_SELDOM_OPTIMISED} -Dlog4j2.configurationFile={log_settings}"
         ),
     }
     if not master.startswith("local"):

@@ -143,15 +143,8 @@ def word_spans(text: str) -> tuple[tuple[int, int], ...]:
     >>> word_spans("what's on?")
     ((0, 6), (7, 9))
     """
-    starts, is_break = _word_starts(characters_of([text]).codes)
-    bounds = [*starts.tolist(), len(text) + 1]
-    spans = []
-    for start, beyond in pairwise(bounds):
-        end = start + 1
-        while end < beyond and not is_break[end]:
-            end += 1
-        spans.append((start - 1, end - 1))
-    return tuple(spans)
+    starts, ends = _word_bounds(characters_of([text]).codes)
+    return tuple(zip((starts - 1).tolist(), (ends - 1).tolist(), strict=True))
 
 
 def words(text: str) -> list[str]:
@@ -161,6 +154,32 @@ def words(text: str) -> list[str]:
     ['明', '日', '7', '時']
     """
     return [text[start:end] for start, end in word_spans(text)]
+
+
+def words_of(texts: Sequence[str]) -> list[list[str]]:
+    """The words of many texts, each as by `words`; at once, which is a hundred times faster.
+
+    >>> words_of(["what's on?", "", "明日"])
+    [["what's", 'on'], [], ['明', '日']]
+    """
+    characters = characters_of(texts)
+    starts, ends = _word_bounds(characters.codes)
+    before = offsets_of(characters.sizes)
+    first = np.searchsorted(starts, before)
+    # An edge stands before each text's first character.
+    inside = np.repeat(before[:-1] + 1, np.diff(first))
+    bounds = list(zip((starts - inside).tolist(), (ends - inside).tolist(), strict=True))
+    return [
+        [text[start:end] for start, end in bounds[one:beyond]]
+        for text, (one, beyond) in zip(texts, pairwise(first.tolist()), strict=True)
+    ]
+
+
+def _word_bounds(codes: npt.NDArray[np.uint32]) -> tuple[Ints, Ints]:
+    """Places where words start, and where they end (exclusive); each text ends with an edge, which ends a word."""
+    starts, is_break = _word_starts(codes)
+    breaks = np.append(np.flatnonzero(is_break), len(codes))
+    return starts, np.minimum(breaks[np.searchsorted(breaks, starts)], np.append(starts[1:], len(codes)))
 
 
 def _word_starts(codes: npt.NDArray[np.uint32]) -> tuple[Ints, npt.NDArray[np.bool_]]:

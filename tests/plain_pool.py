@@ -98,7 +98,10 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
         by_others = [by for of, by in links.items() if of in graph.utterances]
         n_pairs = sum(n for by in by_others for kind, (n, _) in by.items() if kind != "variant")
         for (_, goal), row in found.items():
-            row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs}
+            row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs, "merge_evidence": 0.0}
+            if (sender := f"merge {goal}") in told:
+                n_links = sum(n * p for by in links.values() for kind, (n, p) in by.items() if kind != "variant")
+                row["merge_evidence"] = sum(told[sender][goal].values()) / math.sqrt(max(1.0, n_links))
             if (utterance, goal) not in own[utterance]:
                 unread = math.exp(own[utterance][utterance, OTHER_GOAL]["nlu_evidence"])
                 row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
@@ -156,7 +159,13 @@ def plain_prior(graph: Graph) -> dict[str, float]:
 
 def plain_candidate(p_nlu: float, outcome: float, p: float | None = None) -> dict[str, float]:
     known = {"p_nlu": p_nlu, "nlu_evidence": math.log(max(p_nlu if p is None else p, LEAST))}
-    return known | {"outcome_evidence": outcome, "pair_evidence": 0.0, "variant_evidence": 0.0, "n_pairs": 0.0}
+    return known | {
+        "outcome_evidence": outcome,
+        "pair_evidence": 0.0,
+        "variant_evidence": 0.0,
+        "refit_evidence": 0.0,
+        "n_pairs": 0.0,
+    }
 
 
 def plain_own(graph: Graph, utterance: str, prior: dict[str, float], ids: Mapping[str, int]) -> Candidates:

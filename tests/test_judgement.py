@@ -21,6 +21,7 @@ Row = dict[str, Any]
 GOOD: Row = {
     "text": "wake me at 7",
     "target_text": "set an alarm for 7",
+    "tells_apart": False,
     "share": 0.3,
     "n": 20.0,
     "worked": 2.0,
@@ -61,6 +62,7 @@ def test_a_good_candidate_is_tried() -> None:
         pytest.param({"n": 8.0, "worked": 2.0, "most": 6.0}, id="it failed for one person"),
         pytest.param({"target_text": "set an alarm for 8"}, id="another number"),
         pytest.param({"target_text": "set an alarm"}, id="a number is lost"),
+        pytest.param({"tells_apart": True}, id="other words that decide"),
     ],
 )
 def test_what_keeps_a_candidate_out(changes: Row) -> None:
@@ -69,6 +71,11 @@ def test_what_keeps_a_candidate_out(changes: Row) -> None:
 
 def test_a_number_that_most_people_corrected_may_change() -> None:
     assert judgement(target_text="set an alarm for 17", share=0.5) == (True, "trying")
+
+
+def test_words_that_decide_may_change_where_most_people_corrected_them() -> None:
+    assert judgement(tells_apart=True, share=0.5) == (True, "trying")
+    assert not judgement(tells_apart=True, target_text="set an alarm for 17")[0]
 
 
 def test_numbers_are_read_in_the_digits_of_any_script() -> None:

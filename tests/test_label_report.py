@@ -24,6 +24,8 @@ from selflearn.settings import Graph
 DAY = date(2026, 1, 31)
 DAWN = datetime(2026, 1, 31, 5, tzinfo=UTC)
 JAZZ = '{"intent":"play","slots":[{"name":"genre","value":"jazz"}]}'
+MERGED = '{"intent":"play","slots":[{"name":"genre","value":"jazz"},{"name":"room","value":"hall"}]}'
+HALL = '{"intent":"play","slots":[{"name":"genre","value":"jass"},{"name":"room","value":"hall"}]}'
 STOP = '{"intent":"stop","slots":[]}'
 
 
@@ -65,14 +67,16 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     def write(name: str, rows: list[dict[str, Any]], partition: str = "as_of") -> None:
         write_deltalake(str(folder / name), pd.DataFrame(rows), partition_by=[partition])
 
-    write("weak_labels", [label("u1", "play jass", JAZZ), label("u2", "stop it", None, is_new=False)])
-    node = {"as_of": DAY, "rank": 1, "posterior": 0.9, "p_nlu": 0.3}
+    labels = [label("u1", "play jass", JAZZ), label("u2", "stop it", None, is_new=False)]
+    write("weak_labels", [*labels, label("u4", "jass in the hall", MERGED)])
+    node = {"as_of": DAY, "rank": 1, "posterior": 0.9, "p_nlu": 0.3, "pair_evidence": 2.5, "merge_evidence": 0.0}
     write(
         "graph_nodes",
         [
             node | {"utterance_id": "u1", "text": "play jass", "goal": JAZZ},
             node | {"utterance_id": "u1", "text": "play jass", "goal": STOP, "rank": 2, "posterior": 0.1, "p_nlu": 0.7},
             node | {"utterance_id": "u3", "text": "play some jazz", "goal": JAZZ},
+            node | {"utterance_id": "u4", "text": "jass in the hall", "goal": MERGED, "merge_evidence": 1.5},
         ],
     )
     edge = {"as_of": DAY, "source_utterance": "u1", "target_utterance": "u3", "n_pairs": 1.0, "p_rephrase": 0.8}
@@ -80,14 +84,18 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     write("goal_variants", [{"as_of": DAY, "left_utterance": "u1", "right_utterance": "u3", "p_same_goal": 0.7}])
     turn = {"turn_date": DAY, "response": "stopped", "goal": STOP}
     turns = [("t1", "u1", "play jass", 0), ("t2", "u3", "play some jazz", 9), ("t3", "u1", "play jass", 20)]
+    turns.append(("t4", "u4", "jass in the hall", 8))
     said = [
         turn | {"turn_id": name, "utterance_id": of, "text": text, "ts": DAWN + timedelta(minutes=minute)}
         for name, of, text, minute in turns
     ]
+    said[1]["goal"], said[3]["goal"] = JAZZ, HALL
     write("turns", said, "turn_date")
     write("turn_outcomes", [{"turn_date": DAY, "turn_id": "t1", "p_friction": 0.9}], "turn_date")
-    pair = {"turn_date": DAY, "source_utterance": "u1", "target_utterance": "u3", "p_rephrase": 0.8}
-    write("rephrase_pairs", [pair | {"source_turn_id": "t1", "target_turn_id": "t2"}], "turn_date")
+    pair = {"turn_date": DAY, "target_utterance": "u3", "target_turn_id": "t2", "p_rephrase": 0.8, "p_merged": 0.7}
+    merged = pair | {"source_utterance": "u4", "source_turn_id": "t4", "merged_goal": MERGED}
+    pairs = [pair | {"source_utterance": "u1", "source_turn_id": "t1", "merged_goal": None}, merged]
+    write("rephrase_pairs", [*pairs, merged | {"p_rephrase": 0.05}, merged | {"p_merged": 0.0}], "turn_date")
     run = pa.table({"stage": ["label"], "state": ["succeeded"], "started_at": [DAWN]})
     noted = pa.array([[("label_calibration_error", 0.01)]], pa.map_(pa.string(), pa.float64()))
     write_deltalake(str(folder / "runs"), run.append_column("metrics", noted))
@@ -122,6 +130,19 @@ def test_a_label_is_explained_down_to_the_turns(lake: str) -> None:
         assert told in shown
     alone = label_tree(explain_label(lake, "stop it", Graph())[0])
     assert "stop, the intent alone" in printed(alone)
+
+
+def test_a_goal_that_two_readings_make_together_is_explained_by_both_turns(lake: str) -> None:
+    (explanation,) = explain_label(lake, "jass in the hall", Graph())
+    shown = printed(label_tree(explanation))
+    for told in (
+        "merged of two readings in pairs of turns: 1; +1.50 of the +2.50 log evidence of pairs for it",
+        "room hall kept of the first, genre jazz of the second; p_rephrase 0.80, then meant with 0.70",
+        "t4: 'jass in the hall' read as play (genre jass, room hall)",
+        "t2: 'play some jazz' read as play (genre jazz)",
+    ):
+        assert told in shown
+    assert "merged" not in printed(label_tree(explain_label(lake, "play jass", Graph())[0]))
 
 
 def test_words_without_a_label_are_refused(lake: str, tmp_path: Path) -> None:
@@ -171,5 +192,5 @@ def test_both_commands_say_what_they_found(lake: str, tmp_path: Path) -> None:
     assert "votes, by how much log evidence" in explained.stdout
     evaluated = CliRunner().invoke(app, ["evaluate", "labels", "--settings", str(settings)])
     assert evaluated.exit_code == 0, evaluated.output
-    assert "2 labels as of 2026-01-31: 1 new, 1 of their intent" in evaluated.stdout
+    assert "3 labels as of 2026-01-31: 2 new, 1 of their intent" in evaluated.stdout
     assert "label_calibration_error" in evaluated.stdout

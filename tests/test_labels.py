@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from selflearn.encoding import Encoder, LexicalEncoder, load_on_worker
 from selflearn.labels import Annotation, Calibration, annotate, chosen_labels, weak_labels, with_support
 from selflearn.labels.labelling import SUPPORT, wilson_lower_bound
 from selflearn.lakehouse import tables
@@ -123,6 +125,8 @@ def node(utterance: str, goal_: str, posterior: float, **fields: Any) -> Row:
         "pair_evidence": 0.5,
         "variant_evidence": 1.5,
         "prior_evidence": -3.0,
+        "refit_evidence": 0.0,
+        "merge_evidence": 0.0,
         "posterior_without_one": 0.9,
         "p_nlu": 0.9,
         "n_turns": 8.0,
@@ -137,9 +141,15 @@ JAZZ, ROCK = goal("play", ("genre", "jazz")), goal("play", ("genre", "rock"))
 STOP, WAIT = goal("stop"), goal("wait")
 
 
-def labelled(spark: SparkSession, nodes: list[Row], calibration: Calibration | None = None) -> dict[str, Row]:
+def labelled(
+    spark: SparkSession,
+    nodes: list[Row],
+    calibration: Calibration | None = None,
+    load: Callable[[], Encoder] | None = None,
+) -> dict[str, Row]:
     listed = [tuple(row[name] for name in tables.GRAPH_NODES.schema.fieldNames()) for row in nodes]
-    labels = weak_labels(chosen_labels(spark.createDataFrame(listed, tables.GRAPH_NODES.schema), SETTINGS, calibration))
+    chosen = chosen_labels(spark.createDataFrame(listed, tables.GRAPH_NODES.schema), SETTINGS, calibration)
+    labels = weak_labels(chosen, load=load)
     assert labels.columns == [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
     rows = labels.collect()
     found = {row["utterance_id"]: row.asDict(recursive=True) for row in rows}
@@ -191,7 +201,7 @@ def test_labels_say_what_is_new_and_who_stands_behind_it(spark: SparkSession) ->
         pytest.approx(0.9),
     )
     votes = {vote["signal"]: vote["lead"] for vote in found["misread"]["votes"]}
-    assert votes == {"nlu": -1.5, "outcome": 3.0, "pair": 0.0, "variant": 0.0}
+    assert votes == {"nlu": -1.5, "outcome": 3.0, "pair": 0.0, "variant": 0.0, "refit": 0.0}
     assert found["misread"]["annotated_utterance"] == "play [genre : jazz]"
     assert found["misread"]["slots"] == [{"name": "genre", "value": "jazz", "start": 5, "end": 9}]
     assert not found["misread"]["is_intent_only"]
@@ -208,6 +218,13 @@ def test_labels_say_what_is_new_and_who_stands_behind_it(spark: SparkSession) ->
     assert "no reading" in reasons["unread"]
     assert "outcomes +2.0" in reasons["unread"]
     assert "variants +1.5" in reasons["unread"]
+
+
+def test_values_are_put_on_words_that_mean_them_where_there_is_an_encoder(spark: SparkSession) -> None:
+    nodes = [node("u", goal("on", ("device", "wall lamp")), 0.95, text="lamp wall on")]
+    load = partial(load_on_worker, None, LexicalEncoder.encoder_id)
+    assert labelled(spark, nodes, load=load)["u"]["annotated_utterance"] == "[device : lamp wall] on"
+    assert labelled(spark, nodes)["u"]["is_intent_only"]
 
 
 def plain_label(rows: list[Row], calibration: Calibration) -> tuple[Any, ...] | None:

@@ -11,17 +11,18 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import delta.exceptions.base
 import deltalake
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
-from selflearn.errors import DataError
+from selflearn.errors import DataError, InfrastructureError
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.lakehouse.manifest import Manifest, record, succeeded_runs
 from selflearn.lakehouse.schema import DATE, TIMESTAMP, Table
-from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
+from selflearn.lakehouse.store import CommitLabel, Lakehouse, _clear_errors, versions
 from selflearn.lakehouse.tables import ALL_TABLES
 
 LABEL = CommitLabel("run-1", "0123456789ab")
@@ -104,6 +105,20 @@ def test_rows_that_break_a_constraint_are_refused_whole(spark: SparkSession, lak
             assert "turn_outcomes" in caught.value.what
         with pytest.raises(DataError, match="p_friction_is_probability"):
             house.append(OUTCOMES, outcomes(spark, {day: {"bad": float("nan")}}), LABEL)
+
+
+def delta_errors() -> list[type[Exception]]:
+    classes = [kind for kind in vars(delta.exceptions.base).values() if isinstance(kind, type)]
+    return [kind for kind in classes if kind.__module__ == delta.exceptions.base.__name__]
+
+
+@pytest.mark.parametrize("kind", delta_errors())
+def test_whatever_conflict_delta_reports_is_told_as_one(kind: type[Exception]) -> None:
+    with (
+        pytest.raises(InfrastructureError, match="another run wrote the same part of table runs"),
+        _clear_errors(tables.RUNS),
+    ):
+        raise kind("of two commits one came first")
 
 
 def test_replace_touches_its_partitions_alone(spark: SparkSession, lake: Path) -> None:
@@ -202,6 +217,19 @@ def test_manifests_come_back_as_they_were_recorded(spark: SparkSession, lake: Pa
     assert runs["message"].to_dict() == {"first": None, "second": None, "third": "no turns"}
     # Times are UTC, and other engines see the same moment.
     assert runs["started_at"]["first"].isoformat() == "2025-01-01T02:03:04.567890+00:00"
+
+
+def test_many_manifests_lie_in_few_files(spark: SparkSession, lake: Path) -> None:
+    house, start = Lakehouse(spark, str(lake)), datetime(2025, 1, 1)
+    fewest = "spark.databricks.delta.autoCompact.minNumFiles"
+    spark.conf.set(fewest, "3")
+    try:
+        for n in range(4):
+            record(house, Manifest(str(n), "detect", (), "succeeded", start, start + timedelta(seconds=n), ""))
+    finally:
+        spark.conf.unset(fewest)
+    assert len(deltalake.DeltaTable(house.path(tables.RUNS)).file_uris()) < 3
+    assert [run.run_id for run in succeeded_runs(house)] == ["0", "1", "2", "3"]
 
 
 def test_published_tables_need_nothing_that_only_spark_understands(spark: SparkSession, lake: Path) -> None:

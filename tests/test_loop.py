@@ -125,7 +125,7 @@ def test_errors_are_told_apart_by_what_they_are_of() -> None:
     assert scores["error"] == pytest.approx(2 / 3)
     assert scores["error_tail"] == 0.0
     assert scores["error_friction"] == pytest.approx(1 / 2)
-    assert scores["regressions"] == pytest.approx(1 / 3)
+    assert scores["regressions_unseen"] == pytest.approx(1 / 3)
 
 
 def test_exact_frames_need_their_values() -> None:
@@ -137,7 +137,7 @@ def test_exact_frames_need_their_values() -> None:
 
 
 def test_labels_are_held_against_what_was_meant() -> None:
-    meant = Meant()
+    meant = Meant(with_slots=False)
     meant.add([told("tune", "play"), told("tune", "play"), told("tune", "call"), told("quiet", "stop")])
     meant.add([told("tune", "stop", is_planted=True)] * 5)
     scores = meant.label_scores(
@@ -145,6 +145,17 @@ def test_labels_are_held_against_what_was_meant() -> None:
     )
     assert (scores["labels"], scores["precision"], scores["novelty"], scores["yield"]) == (2, 0.5, 0.5, 1.0)
     assert scores["ece"] == pytest.approx(0.4)
+
+
+def test_regressions_are_turns_that_were_right_and_would_no_longer_be() -> None:
+    meant = Meant(with_slots=False)
+    assert np.isnan(meant.regressions(Fixed("play")))
+    meant.add(
+        [told("tune", "play"), told("tune", "play"), told("quiet", "stop"), told("dial", "call", would_fail=True)]
+    )
+    meant.add([told("tune", "stop", is_planted=True)] * 5)
+    assert meant.regressions(Fixed("play")) == pytest.approx(1 / 3)
+    assert meant.regressions(Fixed("call")) == 1.0
 
 
 def test_rewrites_are_judged_by_the_same_turns_without_them() -> None:

@@ -40,7 +40,7 @@ def user_key() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "days"
-    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=3, locales=["en-GB", "ja-JP"], workers=1)
+    simulate(folder, n_turns=1_000, days=len(DAYS), start=FIRST, seed=3, locales=["en-GB", "ja-JP"], workers=1)
     return folder
 
 
@@ -88,7 +88,7 @@ def data_tables() -> list[str]:
 
 
 def test_days_of_logs_become_a_training_set(mined: Lakehouse) -> None:
-    assert len(content(mined, "turns")) == 600
+    assert len(content(mined, "turns")) == 1_000
     assert content(mined, "quarantine") == []
     assert len(content(mined, "weak_labels")) > 10
     origins = DeltaTable(f"{mined.root}/training_sets").to_pandas()["origin"].value_counts()

@@ -265,7 +265,7 @@ def test_what_both_turns_of_a_caller_mean_together(found: dict[str, PlainCandida
     assert with_merge["posterior"] > without["posterior"]
     # A goal that neither turn was read as comes in, if anybody's turn ever was; it says nothing of the other turn.
     row, alone = (found[case]["u", "both"] for case in ("merge of its own", "one person's merge"))
-    assert row["pair_evidence"] == pytest.approx(math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"])))
+    assert row["merge_evidence"] == pytest.approx(math.log1p(0.9 / 0.1 / math.exp(row["prior_evidence"])))
     assert not {("u", "nobody's"), ("u", "both")} & found["merge never read"].keys()
     assert ("v", "both") not in found["merge of its own"]
     # Nobody stands behind it but who said it, and it is gone without the person whose turns they are.

@@ -51,11 +51,25 @@ def test_a_certain_loss_is_rejected_with_what_was_measured() -> None:
 
 def test_a_protected_suite_must_rule_a_loss_out() -> None:
     swapped = (range(4), range(4, 8))
-    is_passed, reason = verdict(100, *swapped)
+    is_passed, reason = verdict(150, *swapped)
     assert not is_passed
     assert "does not rule out a loss of more than 0.02" in reason
-    assert verdict(100, *swapped, is_protected=False)[0]
+    assert verdict(150, *swapped, is_protected=False)[0]
     assert verdict(2_000, *swapped)[0]
+
+
+def test_a_certain_loss_is_one_however_small() -> None:
+    for is_protected in (True, False):
+        is_passed, reason = verdict(2_000, range(0), range(12), is_protected=is_protected)
+        assert not is_passed
+        assert reason.endswith("is a loss")
+
+
+def test_few_sentences_that_could_rule_nothing_out_count_by_their_shares() -> None:
+    assert verdict(60, range(10), range(1, 12))[0]
+    is_passed, reason = verdict(60, range(10), range(1, 13))
+    assert not is_passed
+    assert "is more than 0.02 and of too few sentences to tell it from chance" in reason
 
 
 def test_a_gain_is_published_and_told() -> None:

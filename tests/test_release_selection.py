@@ -141,7 +141,12 @@ def selected(labels: list[Row], launch: list[Row], variants: set[tuple[str, str]
     }
     rank = ("corrected", "hard_negative", "confirmed").index
     best_first = sorted(
-        mined, key=lambda row: (rank(origins[row["utterance_id"]]), -row["p_correct_lb"], row["utterance_id"])
+        mined,
+        key=lambda row: (
+            rank(origins[row["utterance_id"]]),
+            -row["p_correct_lb"] if row["is_new"] else 0,
+            row["utterance_id"],
+        ),
     )
     n_of_goal: Counter[tuple[str, str]] = Counter()
     of_locale = defaultdict(list)

@@ -163,6 +163,17 @@ def cases(spark: SparkSession) -> Log:
     log.served(rewrite_of(spark, "kept:fails", "kept:works"), "kept:fails", 19.0, 20.0)
     bad = rewrite_of(spark, "turned out bad:fails", "turned out bad:works")
     log.served(bad, "turned out bad:fails", 0.0, 20.0)
+    # On and off are known to mean different things, and few say that they do not here; warm and hot are not.
+    for room in ("hall", "attic"):
+        for word, goal in (("on", "on"), ("off", "off"), ("warm", "heat"), ("hot", "heat")):
+            log.said(f"known:{room} {word}", "abcd", 0.9, goal=goal, text=f"{room} {word}")
+    for case, fails, works in (("decides", "lamp on", "lamp off"), ("does not decide", "room warm", "room hot")):
+        log.said(f"{case}:fails", "abcdef", 0.1, text=fails)
+        log.said(f"{case}:works", "abcdef", 0.9, text=works)
+        log.linked(f"{case}:fails", f"{case}:works", "abcd")
+        for other in ("light", "music"):
+            log.said(f"{case}:{other}", "abcdef", 0.9, goal=other)
+            log.linked(f"{case}:fails", f"{case}:{other}", "efg")
     # One person pushes a rewrite with a thousand turns on each of twenty days; others say the words now and then.
     log.said("attack:play jazz", "abcdz", 0.3)
     log.said("attack:buy gold", "z", 1.0, days=20)
@@ -202,6 +213,7 @@ def test_what_is_rewritten_and_what_is_not(found: dict[tuple[str, str], Row]) ->
         ("chained:middle", "chained:works"): "trying",
         ("two targets:fails", "two targets:better"): "trying",
         ("each to another:fails", "each to another:b"): "trying",
+        ("does not decide:fails", "does not decide:works"): "trying",
         ("kept:fails", "kept:works"): "kept",
         ("turned out bad:fails", "turned out bad:works"): "retired",
         ("cooling:fails", "cooling:works"): "retired",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plain_pairs import Row, all_words, folded, grams, heard, sound_key, words
 from selflearn.sound import sound_keys
-from selflearn.wording import beyond_chance, characters_of, gram_counts, word_counts
+from selflearn.wording import beyond_chance, characters_of, gram_counts, word_counts, words_of
 
 SPECIAL = "aé ce'’.·-3日のカーกำن\u200cिक्🎵\ufe0f\x02c "
 any_text = st.text(st.sampled_from(SPECIAL) | st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -58,8 +58,9 @@ def test_grams_and_words_are_counted_by_hash(texts: list[str]) -> None:
 
 
 @given(st.lists(any_text, max_size=5))
-def test_the_keys_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+def test_the_keys_and_words_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     assert sound_keys(texts) == [sound_key(text) for text in texts]
+    assert words_of(texts) == [words(text) for text in texts]
 
 
 def test_what_long_texts_share_by_chance_says_no_more_than_what_short_ones_do() -> None:

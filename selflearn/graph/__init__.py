@@ -8,16 +8,28 @@ from selflearn.graph.inference import (
     graph_edges,
     graph_nodes,
     outcome_candidates,
+    with_refit,
 )
 from selflearn.graph.messages import first_messages, links, merge_messages
 from selflearn.graph.pool import own_beliefs, pool_evidence
+from selflearn.graph.refit import GoalIntents, Refit, fit_refit, goal_intents
 from selflearn.graph.significance import significant
-from selflearn.graph.weights import FittedWeights, PoolWeights, fit_to_outcomes, fit_weights, launch_calibration_error
+from selflearn.graph.weights import (
+    FIRST,
+    FittedWeights,
+    PoolWeights,
+    fit_to_outcomes,
+    fit_weights,
+    launch_calibration_error,
+)
 from selflearn.graph.window import Window, goal_masses, goal_names, goal_prior, sum_window, weighted, window_days
 
 __all__ = [
+    "FIRST",
     "FittedWeights",
+    "GoalIntents",
     "PoolWeights",
+    "Refit",
     "Window",
     "ambiguous_utterances",
     "anchor_candidates",
@@ -25,9 +37,11 @@ __all__ = [
     "cap_users",
     "evidence",
     "first_messages",
+    "fit_refit",
     "fit_strengths",
     "fit_to_outcomes",
     "fit_weights",
+    "goal_intents",
     "goal_masses",
     "goal_names",
     "goal_prior",
@@ -43,4 +57,5 @@ __all__ = [
     "sum_window",
     "weighted",
     "window_days",
+    "with_refit",
 ]

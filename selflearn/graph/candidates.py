@@ -20,7 +20,7 @@ COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 SILENCE = 1e-9
 """What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
-_NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR = range(len(SOURCES))
+_NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR, _ = range(len(SOURCES))
 _AFTER, _BEFORE, _BY_VARIANT = range(len(LINKS))
 
 Flags = npt.NDArray[np.bool_]
@@ -267,6 +267,18 @@ def without_one(found: Candidates, messages: Messages, n_users: Ints) -> Candida
     evidence[:, _PAIR] = 0.0
     evidence[at[is_candidate], _PAIR] = pair[is_candidate]
     return replace(found, evidence=evidence)
+
+
+def merge_evidence(found: Candidates, messages: Messages, is_merge: Flags) -> Floats:
+    """How much of each candidate's pair evidence are merges of two readings, each a message of one goal."""
+    kept = is_merge[messages.message]
+    of_goal = {name: getattr(messages, name)[kept] for name in ("message", "goal", "ratio")}
+    merges = replace(messages, **of_goal)
+    hearer = messages.utterance[merges.message]
+    at, is_candidate = place_of(found, hearer, merges.goal)
+    evidence = np.zeros(len(found.goal))
+    evidence[at[is_candidate]] = _damped(merges.gain, messages.n_links[hearer])[0][is_candidate]
+    return evidence
 
 
 def place_of(candidates: Candidates, utterance: Ints, goal: Ints) -> tuple[Ints, Flags]:

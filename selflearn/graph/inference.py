@@ -16,6 +16,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 from selflearn.graph.candidates import Candidates
 from selflearn.graph.columns import BY_PEOPLE, fields, numbers, read_candidates
 from selflearn.graph.people import n_people
+from selflearn.graph.refit import Refit
 from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window, goal_id, n_votes
@@ -37,30 +38,46 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
         .where("n_goals = 1")
     )
     anchors = (
-        pooled.select("utterance_id", "goals")
+        pooled.select("utterance_id", "text", "context", "goals")
         .join(F.broadcast(known), "utterance_id")
         .orderBy("utterance_id")
         .limit(MAX_ANCHORS)
     )
-    rows = anchors.select("utterance_id", "launch_goal", F.inline("goals")).withColumn(
+    rows = anchors.select("utterance_id", "text", "context", "launch_goal", F.inline("goals")).withColumn(
         "is_right", F.col("goal") == F.col("launch_goal")
     )
-    return rows.select("utterance_id", *SOURCES, "is_right", "goal").toPandas().sort_values(["utterance_id", "goal"])
+    columns = ["utterance_id", "text", "context", *SOURCES, "is_right", "goal"]
+    return rows.select(*columns).toPandas().sort_values(["utterance_id", "goal"])
+
+
+def with_refit(candidates: pd.DataFrame, refit: Refit) -> pd.DataFrame:
+    """Rows of `outcome_candidates` or `anchor_candidates` with what the refit says of them."""
+    if candidates.empty:
+        return candidates
+    utterance, _ = pd.factorize(candidates["utterance_id"])
+    about = candidates.drop_duplicates("utterance_id")
+    texts, contexts = about["text"].tolist(), about["context"].tolist()
+    goal = candidates["goal"].to_numpy(dtype=np.int64)
+    return candidates.assign(refit_evidence=refit.evidence(texts, contexts, utterance.astype(np.int64), goal))
 
 
 def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
     """Evidence for the goals of utterances that have outcomes; of at most `MAX_ANCHORS`, by their id."""
     seen = F.exists("goals", lambda goal: goal["outcome_evidence"] != 0)
-    some = pooled.select("utterance_id", "goals").where(seen).orderBy("utterance_id").limit(MAX_ANCHORS)
-    rows = some.select("utterance_id", F.inline("goals"))
+    some = (
+        pooled.select("utterance_id", "text", "context", "goals").where(seen).orderBy("utterance_id").limit(MAX_ANCHORS)
+    )
+    rows = some.select("utterance_id", "text", "context", F.inline("goals"))
     return (
-        rows.select("utterance_id", *SOURCES, "before_evidence", "goal")
+        rows.select("utterance_id", "text", "context", *SOURCES, "before_evidence", "goal")
         .toPandas()
         .sort_values(["utterance_id", "goal"])
     )
 
 
-def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of: date) -> DataFrame:
+def graph_nodes(
+    pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of: date, refit: Refit | None = None
+) -> DataFrame:
     """Columns of `tables.GRAPH_NODES`: every candidate goal of every utterance, with its posterior and support.
 
     `posterior_without_one` is what the posterior would be without what any one person did: what changes it to another
@@ -75,8 +92,13 @@ def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             candidates = read_candidates(batch)
+            if refit is not None:
+                texts, contexts = batch.column("text").to_pylist(), batch.column("context").to_pylist()
+                evidence = refit.evidence(texts, contexts, candidates.utterance, candidates.goal)
+                candidates.evidence[:, SOURCES.index("refit_evidence")] = evidence
             posterior, rank = candidates.posterior(weights)
             rest, _ = _without_one(batch, candidates).posterior(weights)
+            (merged,) = fields(batch.column("goals"), "merge_evidence")
             of_utterance = batch.take(pa.array(candidates.utterance))
             made = {
                 "as_of": pa.repeat(pa.scalar(as_of), len(rank)),
@@ -85,6 +107,7 @@ def graph_nodes(pooled: DataFrame, names: DataFrame, weights: PoolWeights, as_of
                 "posterior": pa.array(posterior),
                 "posterior_without_one": pa.array(rest),
                 "p_nlu": pa.array(candidates.p_nlu),
+                "merge_evidence": merged,
                 "n_users_behind": pa.array(candidates.n_users_behind.astype(np.int64)),
                 **{name: pa.array(column) for name, column in zip(SOURCES, candidates.evidence.T, strict=True)},
             }

@@ -1,11 +1,12 @@
-"""The goal posterior: a log-linear pool of what the NLU, the outcomes, the rephrase pairs and the variants say.
+"""The goal posterior: a log-linear pool of what the NLU, outcomes, rephrase pairs, variants and the refit say.
 
     log p(g | u) = w_nlu * log p_nlu(g | u) + w_outcome * outcome + w_pair * messages of pairs
-                 + w_variant * messages of variants + w_prior * log prior(g) + const
+                 + w_variant * messages of variants + w_prior * log prior(g)
+                 + w_refit * log p_refit(intent of g | u) + const
 
 over each utterance's few candidate goals, kept as a list in the utterance's row, so that a round is a join and a list
 of what each was told. There are two: first each utterance says what it means by itself, then what it means in view of
-what it was told.
+what it was told. The refit comes last, trained on what these make of others.
 `OTHER_GOAL` stands for every goal that is no candidate.
 """
 
@@ -22,6 +23,7 @@ from selflearn.graph.candidates import (
     Messages,
     Prior,
     heard,
+    merge_evidence,
     own_candidates,
     place_of,
     with_messages,
@@ -58,7 +60,8 @@ BELIEFS = _SAID | {
 POOLED = _SAID | {
     "n_users": "bigint",
     "n_pairs": "double",
-    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, n_users_behind: bigint, {WITHOUT_ONE}>>",
+    "goals": f"array<struct<{CANDIDATE}, before_evidence: double, merge_evidence: double, n_users_behind: bigint, "
+    f"{WITHOUT_ONE}>>",
 }
 
 
@@ -111,13 +114,15 @@ def pool_evidence(
         n_users = count_people(rows(users), users.flatten().to_numpy(), len(batch))
         n_behind = _n_users_behind(found, messages, batch.column("told").flatten(), users)
         rest = dict(zip(SOURCES, without_one(found, messages, n_users).evidence.T, strict=True))
+        # Nobody else stands behind a merge, so it names no people.
+        is_sent = np.diff(offsets(batch.column("told").flatten().field("users"))) > 0
         goals = candidate_lists(
             found,
             before_evidence=found.before_evidence,
+            merge_evidence=merge_evidence(found, messages, ~is_sent),
             n_users_behind=n_behind,
             **{f"{source}_without_one": rest[source] for source in BY_PEOPLE},
         )
-        is_sent = np.diff(offsets(batch.column("told").flatten().field("users"))) > 0
         pairs = is_sent * messages.n[:, [LINKS.index("after"), LINKS.index("before")]].sum(axis=1)
         n_pairs = sum_of(pairs, offsets(batch.column("told")))
         return {"goals": goals, "n_users": pa.array(n_users), "n_pairs": pa.array(n_pairs)}

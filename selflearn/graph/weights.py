@@ -2,11 +2,15 @@
 
 Both fits maximise `sum over utterances of log(sum over goals of p(g) * likelihood(hidden | g))`. What is hidden are the
 outcomes of every utterance, or, on the launch set, its goal. On outcomes no sentence is surer than the traffic, and
-none is needed; every deployment of an assistant that may fail has them.
+none is needed; every deployment of an assistant that may fail has them. But they are of readings, which the NLU, the
+variants and the refit share, so that each looks the better the more it says what the others say: outcomes tell how
+much to believe all of them, not which. How they stand to each other is set, near what gold makes of three very
+different logs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -27,16 +31,23 @@ _STEPS = 30
 class PoolWeights:
     """Weights of the pool's sources; the defaults serve where nothing can be fitted."""
 
-    nlu: float = 1.0
-    outcome: float = 1.0
+    nlu: float = 0.6
+    outcome: float = 1.4
     pair: float = 0.5
-    variant: float = 0.25
+    variant: float = 0.2
     prior: float = 0.0
+    refit: float = 0.4
 
     def as_tuple(self) -> tuple[float, ...]:
         return astuple(self)
 
+    def scaled(self, factor: float) -> PoolWeights:
+        """All but that of outcomes multiplied."""
+        return PoolWeights(**{name: w if name == "outcome" else factor * w for name, w in vars(self).items()})
 
+
+FIRST = PoolWeights(nlu=1.0, outcome=1.0, pair=0.5, variant=0.25, refit=0.0)
+"""Weights of the rounds of messages, in which nothing is fitted yet."""
 SOURCES = tuple(f"{field.name}_evidence" for field in fields(PoolWeights))
 
 
@@ -72,17 +83,19 @@ class _Anchors:
 
 
 def fit_to_outcomes(candidates: pd.DataFrame, default: PoolWeights | None = None) -> FittedWeights:
-    """Weights with which the other sources best foretell the utterances' own outcomes.
+    """The defaults, multiplied by what makes the other sources best foretell the utterances' own outcomes.
 
     `candidates` has `utterance_id`, the columns `SOURCES` and `before_evidence`. Pairs with what was said afterwards
     are left out: they are there because the utterance failed, so they would foretell it by themselves. The weight of
-    outcomes stays at its default. A ridge worth `_RIDGE` utterances keeps the weights close to the defaults.
+    outcomes stays at its default. A ridge worth `_RIDGE` utterances keeps the factor close to one.
     """
     default = default or PoolWeights()
     has_outcome = candidates.loc[candidates["outcome_evidence"] != 0, "utterance_id"]
     rows = candidates[candidates["utterance_id"].isin(has_outcome)].sort_values("utterance_id", kind="stable")
     hidden = rows.assign(outcome_evidence=0.0, pair_evidence=rows["before_evidence"])
-    return _fit(_anchors(hidden, rows["outcome_evidence"].to_numpy(dtype=float)), default, held=("outcome", "prior"))
+    anchors = _anchors(hidden, default.outcome * rows["outcome_evidence"].to_numpy(dtype=float))
+    together = _Anchors(anchors.offsets, (anchors.evidence @ np.asarray(default.as_tuple()))[:, None], anchors.told)
+    return _fit(together, np.ones(1), lambda factor: default.scaled(*factor))
 
 
 def fit_weights(candidates: pd.DataFrame, default: PoolWeights | None = None) -> FittedWeights:
@@ -93,7 +106,8 @@ def fit_weights(candidates: pd.DataFrame, default: PoolWeights | None = None) ->
     its id) hides its NLU evidence, and the weights stay close to the defaults unless many anchors speak against
     them (a ridge worth `_RIDGE` anchors). Weights are not negative.
     """
-    return _fit(_launch_anchors(candidates), default or PoolWeights(), held=())
+    start = np.asarray((default or PoolWeights()).as_tuple())
+    return _fit(_launch_anchors(candidates), start, lambda weights: PoolWeights(*weights))
 
 
 def launch_calibration_error(candidates: pd.DataFrame, weights: PoolWeights) -> float:
@@ -111,26 +125,22 @@ def _launch_anchors(candidates: pd.DataFrame) -> _Anchors:
     return anchors
 
 
-def _fit(anchors: _Anchors, default: PoolWeights, held: tuple[str, ...]) -> FittedWeights:
+def _fit(anchors: _Anchors, start: Floats, weights_of: Callable[[Sequence[float]], PoolWeights]) -> FittedWeights:
+    """Fit what the columns of the evidence are multiplied by; `weights_of` says what weights that makes."""
     n_anchors = len(anchors.offsets) - 1
-    start = np.asarray(default.as_tuple())
     if n_anchors < MIN_ANCHORS:
-        return FittedWeights(default, n_anchors, float("nan"), float("nan"), float("nan"))
+        return FittedWeights(weights_of(start.tolist()), n_anchors, float("nan"), float("nan"), float("nan"))
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        likelihood, slope = _log_likelihood(weights, anchors)
-        away = weights - start
+    def loss(guess: Floats) -> tuple[float, Floats]:
+        likelihood, slope = _log_likelihood(guess, anchors)
+        away = guess - start
         return _RIDGE * float(away @ away) - likelihood, 2 * _RIDGE * away - slope
 
-    names = [field.name for field in fields(PoolWeights)]
-    bounds = [(at, at) if name in held else (0.0, _MOST) for name, at in zip(names, start, strict=True)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, _MOST)] * len(start))
     # Sums differ in their last digits with the order of rows, and the minimum with them: neither may reach the tables.
-    fitted = PoolWeights(*(round(float(weight), 3) for weight in found.x))
-    before, after = (
-        _log_likelihood(np.asarray(weights.as_tuple()), anchors)[0] / n_anchors for weights in (default, fitted)
-    )
-    return FittedWeights(fitted, n_anchors, before, after, _calibration_error(np.asarray(fitted.as_tuple()), anchors))
+    fitted = np.round(found.x, 3)
+    before, after = (_log_likelihood(guess, anchors)[0] / n_anchors for guess in (start, fitted))
+    return FittedWeights(weights_of(fitted.tolist()), n_anchors, before, after, _calibration_error(fitted, anchors))
 
 
 def _anchors(rows: pd.DataFrame, told: Floats) -> _Anchors:

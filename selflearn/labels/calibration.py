@@ -3,8 +3,8 @@
 What an utterance itself tells by its outcomes is taken out of its posterior; what remains foretells them, and how well
 it does shows how often its most probable goal is right (a latent one: the outcomes only make a goal likelier). With
 the outcomes put back, that gives every utterance a calibrated probability, on which Platt scaling (Platt 1999) of the
-whole posterior is fitted. Its order is kept: more posterior never means less. It never sharpens a posterior: failures
-that nobody complains of look like successes, so that outcomes say too much in favour of what is sure already.
+whole posterior is fitted. Its order is kept: more posterior never means less. It never makes anything surer: failures
+that nobody complains of look like successes, so that outcomes say too much in favour of what is likely already.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from scipy.special import expit, logit
 from selflearn.lakehouse.tables import OTHER_GOAL
 from selflearn.ragged import Floats, Ints, max_of, sum_of
 
-SIGNALS = ("nlu", "outcome", "pair", "variant", "prior")
+SIGNALS = ("nlu", "outcome", "pair", "variant", "prior", "refit")
+_OWN = ("nlu", "outcome")
 MIN_UTTERANCES = 50
 MAX_UTTERANCES = 20_000
 _LEAST = 1e-6
@@ -117,25 +118,29 @@ def fit_calibration(rows: pd.DataFrame) -> FittedCalibration:
         told = is_right * np.log(q) + (1 - is_right) * np.log(1 - q)
         return -float(told.sum()), variables.T @ (q - is_right)
 
-    fitted = _fitted(loss, _variables(p))
+    fitted = _fitted(loss, _variables(p), most_base=0.0)
     after = fitted.of(p)
     return FittedCalibration(fitted, n_utterances, calibration_error(p, is_right), calibration_error(after, is_right))
 
 
 def launch_error(rows: pd.DataFrame, launch: pd.DataFrame, calibration: Calibration) -> float:
-    """Calibration error on utterances whose goal the launch set gives, without the evidence of the deployed NLU.
+    """Calibration error on utterances whose goal the launch set gives, by what other utterances say of them alone.
 
-    The NLU has learnt these very sentences. `rows` are candidates with the columns of `with_outcomes`, `launch` has
-    `utterance_id, goal`; NaN of fewer than `MIN_UTTERANCES` in both.
+    The NLU has learnt these very sentences, and its outcomes are those of its readings: both are surer than they are
+    of any others, so both are hidden, and utterances of which nobody else says anything are left out. `rows` are
+    candidates with the columns of `with_outcomes`, `launch` has `utterance_id, goal`; NaN of fewer than
+    `MIN_UTTERANCES` in both.
     """
     known = launch.drop_duplicates().drop_duplicates("utterance_id", keep=False).set_index("utterance_id")["goal"]
-    rows = rows[rows["utterance_id"].isin(known.index)].reset_index(drop=True)
-    if rows["utterance_id"].nunique() < MIN_UTTERANCES:
+    is_told = (rows["pair_evidence"] != 0) | (rows["variant_evidence"] != 0)
+    told = set(rows.loc[is_told, "utterance_id"]).intersection(known.index)
+    rows = rows[rows["utterance_id"].isin(told)].reset_index(drop=True)
+    if len(told) < MIN_UTTERANCES:
         return float("nan")
-    weight = source_weights(rows)["nlu"]
+    weights = source_weights(rows)
+    own = sum(weights[signal] * rows[f"{signal}_evidence"].to_numpy(dtype=float) for signal in _OWN)
     seen = _utterances(rows)
-    scores = _log(rows["posterior"]) - weight * rows["nlu_evidence"].to_numpy(dtype=float)
-    hidden = _shares(scores, seen)
+    hidden = _shares(_log(rows["posterior"]) - own, seen)
     best = seen.best(hidden)
     is_right = rows["goal"].to_numpy()[best] == known.loc[rows["utterance_id"].to_numpy()[best]].to_numpy()
     return calibration_error(calibration.of(hidden[best]), is_right.astype(float))
@@ -197,7 +202,9 @@ def _with_outcomes_back(found: _Utterances, calibration: Calibration) -> Floats:
     return _shares(_log(shares) + found.told, found)
 
 
-def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: Floats) -> Calibration:
+def _fitted(
+    loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: Floats, most_base: float | None = None
+) -> Calibration:
     """Coefficients of least loss, close to no change (a ridge worth one utterance).
 
     The slope is between 0 and 1.
@@ -209,7 +216,7 @@ def _fitted(loss: Callable[[Floats, Floats], tuple[float, Floats]], variables: F
         away = guess - start
         return value + float(away @ away), slope + 2 * away
 
-    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, 1.0)])
+    found = minimize(ridged, start, jac=True, method="L-BFGS-B", bounds=[(None, most_base), (0.0, 1.0)])
     # The last digits differ with the order of sums, and may not reach the tables.
     return Calibration(*(round(float(value), 3) for value in found.x))
 

@@ -8,12 +8,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.labels.calibration import Calibration
-from selflearn.labels.tagged import with_tags
+from selflearn.labels.tagged import LoadEncoder, with_tags
 from selflearn.labels.tagging import TagModel
 from selflearn.lakehouse import tables
 from selflearn.settings import Labels
 
-VOTERS = ("nlu", "outcome", "pair", "variant")
+VOTERS = ("nlu", "outcome", "pair", "variant", "refit")
 """Signals that vote on a label: for its goal, for another of the utterance's, or not at all."""
 _Z_95 = 1.645
 _SURE_READING = 0.5
@@ -23,10 +23,14 @@ _STABLE = 0.5
 """Least posterior that a label's goal must keep without any one person's turns: below it the label is that person's."""
 
 
-def weak_labels(chosen: DataFrame, tags: TagModel | None = None) -> DataFrame:
-    """Columns of `tables.WEAK_LABELS` but `SUPPORT`: the chosen labels with the slots on their words."""
+def weak_labels(chosen: DataFrame, tags: TagModel | None = None, load: LoadEncoder | None = None) -> DataFrame:
+    """Columns of `tables.WEAK_LABELS` but `SUPPORT`: the chosen labels with the slots on their words.
+
+    With `load`, which gives an encoder on any worker, values are also put on words that mean them.
+    """
     columns = [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
-    return with_tags(chosen, tags).withColumn("goal", F.when(F.col("is_goal"), F.col("goal"))).select(*columns)
+    tagged = with_tags(chosen, tags, load)
+    return tagged.withColumn("goal", F.when(F.col("is_goal"), F.col("goal"))).select(*columns)
 
 
 def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration | None = None) -> DataFrame:
@@ -178,7 +182,7 @@ def _reason() -> Column:
     said = F.concat(F.lit("; said by "), people(F.col("n_users")), failed)
     paired = F.when(F.col("n_pairs") > 0, F.format_string("; linked by %.1f pairs", F.col("n_pairs"))).otherwise("")
     strongest = F.format_string(
-        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f, variants %+.1f",
+        "; log evidence: NLU %+.1f, outcomes %+.1f, pairs %+.1f, variants %+.1f, refit %+.1f",
         *(F.col(f"{voter}_evidence") for voter in VOTERS),
     )
     behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))

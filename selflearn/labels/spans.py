@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
+from selflearn.labels.meaning import Encode
 from selflearn.labels.projection import project
 from selflearn.wording import word_spans
 
@@ -37,15 +38,15 @@ class Annotation:
 
 
 @lru_cache(_KEPT)
-def annotate(text: str, goal: str) -> Annotation:
-    """Put every slot value of the canonical goal on the words of the text, without overlap.
+def annotate(text: str, goal: str, encode: Encode | None = None) -> Annotation:
+    """Put every slot value of the canonical goal on the words of the text, without overlap; `encode` as in `project`.
 
     >>> annotate("wake me at 7 am", '{"intent":"alarm","slots":[{"name":"time","value":"7 am"}]}').annotated
     'wake me at [time : 7 am]'
     """
     frame = json.loads(goal)
     slots = sorted(frame["slots"], key=lambda slot: (-len(slot["value"]), slot["name"]))
-    places = project(text, [slot["value"] for slot in slots])
+    places = project(text, [slot["value"] for slot in slots], encode)
     found = [
         Span(slot["name"], text[place[0] : place[1]], *place)
         for slot, place in zip(slots, places, strict=True)

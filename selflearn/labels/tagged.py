@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -13,7 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StructField, StructType
 
+from selflearn.encoding import Encoder
 from selflearn.labels.annotation import COLUMNS, annotation_columns
+from selflearn.labels.meaning import Encode
 from selflearn.labels.spans import Annotation, Span, annotate, bracketed, intent_alone
 from selflearn.labels.tagging import SURE, TagModel, Untagged, fit_tags
 from selflearn.lakehouse import tables
@@ -27,10 +29,13 @@ _TYPE = StructType([StructField(name, tables.WEAK_LABELS.schema[name].dataType) 
 
 Goals = Sequence[tuple[str, float]]
 """Canonical goals of one intent and their posterior."""
+LoadEncoder = Callable[[], Encoder]
+"""Gives the encoder by which values are put on words that mean them; called on every worker."""
 
 
-def learn_tags(chosen: DataFrame) -> TagModel | None:
+def learn_tags(chosen: DataFrame, load: LoadEncoder | None = None) -> TagModel | None:
     """Learn tags from labels, columns of `chosen_labels`; None of fewer than `MIN_UTTERANCES`."""
+    encode = load().encode if load else None
     columns = ("utterance_id", "text", "context", "goals")
     some = chosen.select(*columns).orderBy(F.xxhash64("utterance_id"), "utterance_id").limit(MAX_UTTERANCES)
     rows = sorted(some.collect(), key=lambda row: row["utterance_id"])
@@ -39,11 +44,11 @@ def learn_tags(chosen: DataFrame) -> TagModel | None:
     folds: tuple[list[Untagged], list[Untagged]] = ([], [])
     for row in rows:
         goals = [(goal["goal"], goal["posterior"]) for goal in row["goals"]]
-        folds[_fold(row["utterance_id"])].append(untagged(row["text"], row["context"], goals))
+        folds[_fold(row["utterance_id"])].append(untagged(row["text"], row["context"], goals, encode))
     return fit_tags(folds)
 
 
-def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
+def with_tags(chosen: DataFrame, model: TagModel | None, load: LoadEncoder | None = None) -> DataFrame:
     """Set `COLUMNS` and `p_slots`, the probability of the tags, were the intent right.
 
     The tags of a goal that is trusted are its values on the words, where all have a place: to withhold those that the
@@ -52,7 +57,7 @@ def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
     """
 
     def tag(*columns: pa.Array) -> pa.Array:
-        return tag_columns(model, *columns)
+        return tag_columns(model, *columns, encode=load().encode if load else None)
 
     # The stubs demand a function type that the signature leaves out.
     tag_rows = arrow_udf(tag, _TYPE)  # type: ignore[call-overload]
@@ -64,34 +69,47 @@ def with_tags(chosen: DataFrame, model: TagModel | None) -> DataFrame:
     )
 
 
-def tag_columns(model: TagModel | None, *columns: pa.Array) -> pa.StructArray:
+def tag_columns(model: TagModel | None, *columns: pa.Array, encode: Encode | None = None) -> pa.StructArray:
     """A struct of `COLUMNS` and `p_slots` of columns `utterance_id, text, context, goals, is_goal`."""
-    found = [_tagged(model, *row) for row in zip(*(column.to_pylist() for column in columns), strict=True)]
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    found = [
+        _tagged(model, utterance, text, context, goals, is_goal, encode)
+        for utterance, text, context, goals, is_goal in rows
+    ]
     p_slots = pa.array([p for _, p in found], pa.float64())
     return pa.StructArray.from_arrays([*annotation_columns([one for one, _ in found]), p_slots], names=list(_FIELDS))
 
 
-def untagged(text: str, context: str, goals: Goals) -> Untagged:
-    """The utterance with what its goals, all of one intent, make of its words; one with a value amiss says nothing."""
+def untagged(text: str, context: str, goals: Goals, encode: Encode | None = None) -> Untagged:
+    """The utterance with what its goals, all of one intent, make of its words; one with a value amiss says nothing.
+
+    Of the first goal alone, the likeliest, values are looked for by their meaning, too.
+    """
     beliefs: dict[Tags, float] = defaultdict(float)
     total = sum(posterior for _, posterior in goals)
-    for goal, posterior in goals:
-        annotation = annotate(text, goal)
+    for rank, (goal, posterior) in enumerate(goals):
+        annotation = annotate(text, goal, None if rank else encode)
         if not annotation.is_intent_only:
             beliefs[_tags(annotation)] += posterior / total
     return Untagged(text, context, json.loads(goals[0][0])["intent"], dict(beliefs))
 
 
 def _tagged(
-    model: TagModel | None, utterance: str, text: str, context: str, goals: Iterable[dict[str, object]], is_goal: bool
+    model: TagModel | None,
+    utterance: str,
+    text: str,
+    context: str,
+    goals: Iterable[dict[str, object]],
+    is_goal: bool,
+    encode: Encode | None = None,
 ) -> tuple[Annotation, float | None]:
     known = [(str(goal["goal"]), float(str(goal["posterior"]))) for goal in goals]
     top, without = known[0][0], intent_alone(text, known[0][0])
-    own = annotate(text, top) if is_goal else without
+    own = annotate(text, top, encode) if is_goal else without
     if model is None or (is_goal and own.is_intent_only):
         p_slots = known[0][1] / sum(p for _, p in known)
         return own, None if own.is_intent_only else p_slots
-    weighed = model[_fold(utterance)].weigh(untagged(text, context, known))
+    weighed = model[_fold(utterance)].weigh(untagged(text, context, known, encode))
     if is_goal:
         return own, weighed.of(_tags(own))
     tags, p = weighed.best

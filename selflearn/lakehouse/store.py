@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 
-from delta.exceptions import DeltaConcurrentModificationException
+from delta import exceptions as delta
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -22,8 +22,22 @@ from selflearn.lakehouse.schema import Table
 
 # Tables are read by their partitions: smallest and largest values of ids in each file would serve nobody.
 _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}
+# A table without days gets a small file with every commit: now and then they become one, or reading them would take
+# longer every day.
+_APPENDED_PROPERTIES = {"delta.autoOptimize.autoCompact": "true"}
 # Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.
 _VIOLATION = re.compile(r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED)\]\s*(.+(?:\n - .+)*)")
+_CONFLICTS = (
+    delta.ConcurrentAppendException,
+    delta.ConcurrentDeleteDeleteException,
+    delta.ConcurrentDeleteReadException,
+    delta.ConcurrentTransactionException,
+    delta.ConcurrentWriteException,
+    delta.DeltaConcurrentModificationException,
+    delta.MetadataChangedException,
+    delta.ProtocolChangedException,
+)
+"""What Delta raises where another commit went before; in Python none of them is a kind of another."""
 _PUBLISHED_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
 
 
@@ -195,7 +209,9 @@ class Lakehouse:
 
 def _properties(table: Table) -> dict[str, str]:
     checks = {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
-    return _COMMON_PROPERTIES | (_PUBLISHED_PROPERTIES if table.published else {}) | checks
+    published = _PUBLISHED_PROPERTIES if table.published else {}
+    appended = {} if table.partition else _APPENDED_PROPERTIES
+    return _COMMON_PROPERTIES | published | appended | checks
 
 
 def _metadata(label: CommitLabel) -> str:
@@ -221,7 +237,7 @@ def _written_meanwhile(table: Table) -> InfrastructureError:
 def _clear_errors(table: Table) -> Iterator[None]:
     try:
         yield
-    except DeltaConcurrentModificationException as error:
+    except _CONFLICTS as error:
         raise _written_meanwhile(table) from error
     except (PySparkException, Py4JJavaError) as error:
         violation = _VIOLATION.search(str(error))

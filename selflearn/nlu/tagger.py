@@ -6,6 +6,7 @@ import math
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pycrfsuite
@@ -92,8 +93,8 @@ def tagged_of(labels: Sequence[str], spans: Sequence[tuple[int, int]]) -> tuple[
 
 def word_features(text: str, context: str, intent: str) -> list[list[str]]:
     """Attributes of each word: itself, its ends, its shape, its neighbours, and the intent and context it stands in."""
-    found = [text[start:end].casefold() for start, end in word_spans(text)]
-    shapes = [_shape(text[start:end]) for start, end in word_spans(text)]
+    written = [text[start:end] for start, end in word_spans(text)]
+    found = [word.casefold() for word in written]
     around = ["", "", *found, "", ""]
     rows = []
     for at, word in enumerate(found):
@@ -102,7 +103,7 @@ def word_features(text: str, context: str, intent: str) -> list[list[str]]:
             [
                 "always",
                 f"w={word}",
-                f"shape={shapes[at]}",
+                f"shape={_shape(written[at])}",
                 *(f"start={word[:size]}" for size in (1, 2, 3) if len(word) > size),
                 *(f"end={word[-size:]}" for size in (1, 2, 3) if len(word) > size),
                 f"-1={before}",
@@ -135,6 +136,7 @@ def _fit(examples: Sequence[Example]) -> bytes:
         return path.read_bytes()
 
 
+@lru_cache(maxsize=100_000)
 def _shape(word: str) -> str:
     """Classes of the characters, runs as one: a letter with case, a digit, a letter without, anything else."""
     classes = [unicodedata.category(character) for character in word]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from selflearn.encoding import Encoder, load_encoder, load_on_worker
 from selflearn.graph import window_days
 from selflearn.labels import (
     MAX_UTTERANCES,
@@ -25,6 +27,7 @@ from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
+from selflearn.pipeline.variants import encoder_name
 
 
 def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:
@@ -35,12 +38,19 @@ def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     edges = lake.read(tables.GRAPH_EDGES, as_of=[as_of])
     with landing(lake, context.label.run_id) as land:
         chosen = land(chosen_labels(nodes, context.settings.labels, _calibration(context, nodes)))
-        labels = with_support(weak_labels(chosen, learn_tags(chosen)), evidence, edges)
+        load = _encoder(context)
+        labels = with_support(weak_labels(chosen, learn_tags(chosen, load), load), evidence, edges)
         context.replace(tables.WEAK_LABELS, labels, as_of=[as_of])
     return [as_of]
 
 
 LABEL = Stage("label", run_label, (tables.GRAPH_NODES, tables.GRAPH_EDGES, tables.EVIDENCE), (tables.WEAK_LABELS,))
+
+
+def _encoder(context: StageContext) -> Callable[[], Encoder] | None:
+    """What loads the encoder in use; the untrained one knows no more than the letters do, and is not asked."""
+    name = encoder_name(context)
+    return partial(load_on_worker, name, load_encoder(name).encoder_id) if name else None
 
 
 def _calibration(context: StageContext, nodes: DataFrame) -> Calibration:

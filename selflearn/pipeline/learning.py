@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+import pandas as pd
 from pyspark.sql import DataFrame
 
 from selflearn.graph import (
+    FIRST,
     FittedWeights,
+    GoalIntents,
     PoolWeights,
+    Refit,
     ambiguous_utterances,
     anchor_candidates,
     by_words,
     first_messages,
+    fit_refit,
     fit_strengths,
     fit_to_outcomes,
     fit_weights,
+    goal_intents,
     goal_masses,
     goal_names,
     goal_prior,
@@ -31,10 +37,12 @@ from selflearn.graph import (
     significant,
     sum_window,
     window_days,
+    with_refit,
 )
-from selflearn.graph.weights import MIN_ANCHORS
+from selflearn.graph.weights import MAX_ANCHORS, MIN_ANCHORS
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
+from selflearn.nlu import Example
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.turns import read_launch_set
 
@@ -47,19 +55,18 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
     window = sum_window(evidence.where("kind <> 'rewrite'"), as_of, settings)
     context.replace(tables.GRAPH_EDGES, graph_edges(window, as_of), as_of=[as_of])
     edges = significant(lake.read(tables.GRAPH_EDGES, as_of=[as_of]))
-    weights = PoolWeights()
     with landing(lake, context.label.run_id) as land:
         masses = land(goal_masses(window))
         prior = goal_prior(masses)
         words = land(by_words(window.utterances))
         strengths = fit_strengths(words, prior)
         context.metrics.update({f"context_strength_{locale}": found for locale, found in strengths.items()})
-        beliefs = land(own_beliefs(words, settings, weights, prior, strengths))
+        beliefs = land(own_beliefs(words, settings, FIRST, prior, strengths))
         messages = first_messages(links(edges, _variants(context, as_of)), beliefs)
         merged = merge_messages(window.merges, masses, prior)
-        pooled = land(pool_evidence(beliefs, messages, merged, settings, weights, prior))
-        weights = _fitted_weights(context, pooled)
-        nodes = graph_nodes(pooled, goal_names(masses), weights, as_of)
+        pooled = land(pool_evidence(beliefs, messages, merged, settings, FIRST, prior))
+        weights, refit = _fitted(context, pooled, masses)
+        nodes = graph_nodes(pooled, goal_names(masses), weights, as_of, refit)
         context.replace(tables.GRAPH_NODES, nodes, as_of=[as_of])
     unclear = ambiguous_utterances(lake.read(tables.GRAPH_NODES, as_of=[as_of]))
     context.replace(tables.AMBIGUOUS_UTTERANCES, unclear, as_of=[as_of])
@@ -81,24 +88,37 @@ def _variants(context: StageContext, as_of: date) -> DataFrame | None:
     return context.lake.read(tables.GOAL_VARIANTS, as_of=[as_of])
 
 
-def _fitted_weights(context: StageContext, pooled: DataFrame) -> PoolWeights:
-    """Weights fitted on the outcomes of the traffic, the defaults where there are too few.
+def _fitted(context: StageContext, pooled: DataFrame, masses: DataFrame) -> tuple[PoolWeights, Refit | None]:
+    """The refit, and weights fitted on the outcomes of the traffic, the defaults where there are too few.
 
     What the launch set would make of them is noted beside them, and how well either truth calibrates those in use.
     """
-    default = PoolWeights()
-    fitted = fit_to_outcomes(outcome_candidates(pooled), default)
+    launch, candidates = launch_set(context), outcome_candidates(pooled)
+    refit = _refit(candidates, goal_intents(masses), launch)
+    if refit is not None:
+        candidates = with_refit(candidates, refit)
+    context.metrics["pool_is_refitted"] = float(refit is not None)
+    fitted = fit_to_outcomes(candidates)
     _note_fit(context, "pool", fitted)
-    launch = launch_set(context)
     if launch is not None:
         anchors = anchor_candidates(pooled, launch)
-        by_launch = fit_weights(anchors, default)
+        anchors = anchors if refit is None else with_refit(anchors, refit)
+        by_launch = fit_weights(anchors)
         _note_fit(context, "launch_pool", by_launch)
         if min(by_launch.n_anchors, fitted.n_anchors) >= MIN_ANCHORS:
             error = launch_calibration_error(anchors, fitted.weights)
             context.metrics["pool_calibration_error_launch"] = error
             context.metrics["pool_calibration_drift"] = error - fitted.calibration_error
-    return fitted.weights
+    return fitted.weights, refit
+
+
+def _refit(candidates: pd.DataFrame, intents: GoalIntents | None, launch: DataFrame | None) -> Refit | None:
+    if intents is None:
+        return None
+    columns = ["utterance_id", "normalised_text", "context", "intent"]
+    known = [] if launch is None else launch.select(*columns).distinct().orderBy(*columns).limit(MAX_ANCHORS).collect()
+    examples = [Example(row["normalised_text"], row["context"], row["intent"]) for row in known]
+    return fit_refit(candidates, fit_to_outcomes(candidates).weights, intents, examples)
 
 
 def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:

@@ -108,7 +108,8 @@ def gather(context: StageContext, as_of: date, land: Land) -> Material:
     """
     lake, settings = context.lake, context.settings
     labels = lake.read(tables.WEAK_LABELS, as_of=[as_of])
-    if labels.isEmpty():
+    n_labels = labels.count()
+    if not n_labels:
         raise DataError(
             f"there is no weak label as of {as_of}, so nothing to release",
             "mine more days, or see in table graph_nodes what labels.threshold and labels.min_users keep back",
@@ -126,7 +127,7 @@ def gather(context: StageContext, as_of: date, land: Land) -> Material:
     head = allowed.where("NOT is_new").orderBy(F.desc("n_turns"), "utterance_id").limit(MAX_SENTENCES)
     quiet = allowed.where("is_held_out").orderBy(F.xxhash64("utterance_id")).limit(MAX_SENTENCES)
     left_out = {
-        "vetoed": labels.count() - allowed.count(),
+        "vetoed": n_labels - allowed.count(),
         "standing in an evaluation set": len(chosen) - len(kept),
     }
     return Material(launch_rows, kept, _rows(head), _rows(quiet), golden, leaking_launch, left_out)

@@ -93,8 +93,13 @@ def new_encoder(lake: str, now: datetime) -> Path:
     return Path(lake) / ENCODERS / f"{now:%Y%m%dT%H%M%SZ}"
 
 
+def encoder_name(context: StageContext) -> str | None:
+    """The encoder in use: that of the settings, else the newest that was trained for the lake, if there is any."""
+    return context.settings.variants.encoder or newest_encoder(context.lake.root)
+
+
 def _encoder(context: StageContext) -> tuple[str | None, Encoder]:
-    name = context.settings.variants.encoder or newest_encoder(context.lake.root)
+    name = encoder_name(context)
     encoder = load_encoder(name)
     context.message = f"encoder {encoder.encoder_id}"
     return name, encoder

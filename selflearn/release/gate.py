@@ -2,7 +2,10 @@
 
 Both are trained the same way, one on the new training set, one on that of the release in use (on the launch set where
 there is none). The difference of their shares of right frames has a 95 % interval by paired bootstrap over sentences
-(Efron 1979; for NLU see Koehn 2004): both readings of a sentence are drawn together.
+(Efron 1979; for NLU see Koehn 2004): both readings of a sentence are drawn together. No suite may surely lose, and a
+protected one must rule out that it loses more than a margin. A suite of so few sentences that not even equal readings
+could rule that out must not lose more than the margin itself: one sentence read otherwise is no reason to learn
+nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ _DRAWS = 2_000
 _DRAWS_AT_ONCE = 50
 _SEED = 20260105
 _INTERVAL = (0.025, 0.975)
+_RULE_OF_THREE = 3.0
+"""What was not seen in n trials has, at 95 %, a chance of no more than 3 / n (Hanley & Lippman-Hand 1983)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Suite:
         name: for people and figures.
         rows: `text, locale, context, intent, slots, is_intent_only`.
         weights: how much each counts.
-        is_protected: a loss must be ruled out; else it is enough that none is certain.
+        is_protected: a loss of more than the margin must be ruled out; else it is enough that none is certain.
     """
 
     name: str
@@ -60,8 +65,12 @@ class Comparison:
         )
         if self.high < 0:
             return f"{told}, is a loss"
-        if self.is_protected and self.low < -max_loss:
+        if not self.is_protected or self.low >= -max_loss:
+            return None
+        if self.n * max_loss >= _RULE_OF_THREE:
             return f"{told}, does not rule out a loss of more than {max_loss:g}"
+        if self.challenger < self.champion - max_loss:
+            return f"{told}, is more than {max_loss:g} and of too few sentences to tell it from chance"
         return None
 
 

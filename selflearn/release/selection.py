@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
@@ -33,8 +33,9 @@ def select_labels(
     """Columns of `CHOSEN`.
 
     An utterance of the launch set is not mined. Per locale and intent at most `max_per_goal` labels are taken,
-    corrected ones first, then hard negatives, then other confirmed ones, the most certain first; those that are not
-    corrected at most `confirmed_share` times as many as the locale's corrected ones.
+    corrected ones first, the most certain before others, then hard negatives, then other confirmed ones; those that
+    are not corrected at most `confirmed_share` times as many as the locale's corrected ones. Which of them is left to
+    chance, by the hash that names them: the most certain are what the deployed NLU reads anyway, and teach least.
 
     Args:
         labels: rows of `split.with_first_said`.
@@ -73,12 +74,12 @@ def _with_rank(labels: DataFrame, variants: DataFrame | None) -> DataFrame:
 
 
 def _capped(labels: DataFrame, settings: Release) -> DataFrame:
-    best_first = RowWindow.partitionBy("locale", "intent").orderBy(_RANK, F.desc("p_correct_lb"), "utterance_id")
+    best_first = RowWindow.partitionBy("locale", "intent").orderBy(*_best_first())
     return labels.withColumn("nth", F.row_number().over(best_first)).where(F.col("nth") <= settings.max_per_goal)
 
 
 def _balanced(labels: DataFrame, settings: Release) -> DataFrame:
-    best_first = RowWindow.partitionBy("locale", "is_new").orderBy(_RANK, F.desc("p_correct_lb"), "utterance_id")
+    best_first = RowWindow.partitionBy("locale", "is_new").orderBy(*_best_first())
     n_new = F.sum(F.col("is_new").cast("int")).over(RowWindow.partitionBy("locale"))
     place = F.row_number().over(best_first)
     return (
@@ -86,3 +87,8 @@ def _balanced(labels: DataFrame, settings: Release) -> DataFrame:
         .where(F.col("is_new") | (F.col("place") <= F.ceil(F.col("n_new") * F.lit(settings.confirmed_share))))
         .drop("n_new", "place", "nth")
     )
+
+
+def _best_first() -> list[Column]:
+    certain = F.when(F.col("is_new"), F.col("p_correct_lb")).desc()
+    return [F.col(_RANK), certain, F.col("utterance_id")]

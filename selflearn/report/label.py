@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from rich.text import Text
 from rich.tree import Tree
 
+from selflearn.detect.items import Item, goal_values
 from selflearn.errors import DataError
 from selflearn.graph import window_days
 from selflearn.report.utterance import newest_day, read_rows, short_goal
@@ -32,6 +33,8 @@ class LabelExplanation:
         goals: rows of `tables.GRAPH_NODES`, the most probable first.
         links: rows of `tables.GRAPH_EDGES` at either end, most pairs first, with the `other` utterance's node, and
             `pairs`, rows of `tables.REPHRASE_PAIRS` with both turns.
+        merges: rows of `tables.REPHRASE_PAIRS` with both turns, whose readings together are the label's goal; surest
+            first.
         neighbours: rows of `tables.GOAL_VARIANTS` with the `other` utterance's node, the likeliest first.
         turns: rows of `tables.TURNS` in which it was said, the newest first, with `p_friction`.
     """
@@ -39,6 +42,7 @@ class LabelExplanation:
     label: Row
     goals: Sequence[Row]
     links: Sequence[Row]
+    merges: Sequence[Row]
     neighbours: Sequence[Row]
     turns: Sequence[Row]
 
@@ -57,8 +61,8 @@ def explain_label(lake: str, text: str, settings: Graph, as_of: date | None = No
             f"{lake} holds no label of {text!r} as of {day}",
             "give the words as they stand in table weak_labels; `selflearn explain utterance` tells of any others",
         )
-    days = window_days(day, settings)
-    return [_explained(lake, label, is_day, days) for label in sorted(labels, key=lambda label: label["utterance_id"])]
+    labels.sort(key=lambda label: label["utterance_id"])
+    return [_explained(lake, label, is_day, window_days(day, settings), settings) for label in labels]
 
 
 def label_tree(explanation: LabelExplanation) -> Tree:
@@ -84,11 +88,40 @@ def label_tree(explanation: LabelExplanation) -> Tree:
     goals = tree.add("goals it was chosen from")
     for row in explanation.goals:
         goals.add(Text(f"{row['posterior']:.2f} {short_goal(row['goal'])}, the NLU {row['p_nlu']:.2f}"))
+    _add_merges(tree, explanation)
     _add_links(tree, explanation)
     said = tree.add(f"said in {len(explanation.turns)} turns of the window")
     for turn in explanation.turns[:_SHOWN]:
         said.add(Text(_turn(turn)))
     return tree
+
+
+def _add_merges(tree: Tree, explanation: LabelExplanation) -> None:
+    """Which pairs of turns the goal was put together from, and what of it each turn's reading gave."""
+    if not explanation.merges:
+        return
+    goal = explanation.goals[0]
+    branch = tree.add(
+        f"merged of two readings in pairs of turns: {len(explanation.merges)}; {goal['merge_evidence']:+.2f} of the "
+        f"{goal['pair_evidence']:+.2f} log evidence of pairs for it"
+    )
+    for pair in explanation.merges[:_SHOWN]:
+        kept, new = _parts(pair)
+        chances = f"p_rephrase {pair['p_rephrase']:.2f}, then meant with {pair['p_merged']:.2f}"
+        turns = branch.add(Text(f"{_listed(kept)} kept of the first, {_listed(new)} of the second; {chances}"))
+        for end in ("source", "target"):
+            turns.add(Text(_turn(pair[end])))
+
+
+def _parts(pair: Row) -> tuple[list[Item], list[Item]]:
+    """The merged goal's values that the second turn's reading does not have, and those that it has."""
+    again = set(goal_values(pair["target"].get("goal") or pair["merged_goal"]))
+    merged = goal_values(pair["merged_goal"])
+    return [item for item in merged if item not in again], [item for item in merged if item in again]
+
+
+def _listed(items: Sequence[Item]) -> str:
+    return ", ".join(f"{slot} {value}" for slot, value in sorted(items)) or "nothing"
 
 
 def _add_links(tree: Tree, explanation: LabelExplanation) -> None:
@@ -110,7 +143,7 @@ def _add_links(tree: Tree, explanation: LabelExplanation) -> None:
                     turns.add(Text(_turn(pair[end])))
 
 
-def _explained(lake: str, label: Row, is_day: pc.Expression, days: Sequence[date]) -> LabelExplanation:
+def _explained(lake: str, label: Row, is_day: pc.Expression, days: Sequence[date], settings: Graph) -> LabelExplanation:
     own = label["utterance_id"]
     goals = read_rows(lake, "graph_nodes", is_day & (pc.field("utterance_id") == own)).to_pylist()
     links = _at_either_end(lake, "graph_edges", is_day, own, ("source_utterance", "target_utterance"))
@@ -122,14 +155,24 @@ def _explained(lake: str, label: Row, is_day: pc.Expression, days: Sequence[date
     for link in [*links, *variants]:
         link["other"] = others.get(link["other_id"], {})
     is_in_window = pc.field("turn_date").isin(list(days))
+    is_probable = pc.field("p_rephrase") >= settings.min_pair_probability
     for link in links[:_SHOWN]:
         ends = (pc.field(end) == link[end] for end in ("source_utterance", "target_utterance"))
         found = read_rows(lake, "rephrase_pairs", is_in_window & next(ends) & next(ends)).to_pylist()
         link["pairs"] = sorted(found, key=lambda pair: -pair["p_rephrase"])[:_SHOWN]
-    _with_turns(lake, is_in_window, [pair for link in links[:_SHOWN] for pair in link["pairs"]])
+    goal = label["goal"] or next((row["goal"] for row in goals if row["rank"] == 1), None)
+    merges = _merges(lake, is_in_window & is_probable, own, goal)
+    _with_turns(lake, is_in_window, [*merges[:_SHOWN], *(pair for link in links[:_SHOWN] for pair in link["pairs"])])
     turns = _turns(lake, is_in_window & (pc.field("utterance_id") == own))
     kept = [row for row in goals if row["posterior"] >= _SHOWN_POSTERIOR]
-    return LabelExplanation(label, sorted(kept, key=lambda row: row["rank"]), links, variants, turns)
+    return LabelExplanation(label, sorted(kept, key=lambda row: row["rank"]), links, merges, variants, turns)
+
+
+def _merges(lake: str, condition: pc.Expression, own: str, goal: str | None) -> list[Row]:
+    """Pairs of which the utterance is the first turn and the goal what both readings make together."""
+    is_merge = (pc.field("source_utterance") == own) & (pc.field("merged_goal") == goal) & (pc.field("p_merged") > 0)
+    pairs: list[Row] = read_rows(lake, "rephrase_pairs", condition & is_merge).to_pylist()
+    return sorted(pairs, key=lambda pair: (-pair["p_rephrase"] * pair["p_merged"], pair["source_turn_id"]))
 
 
 def _at_either_end(lake: str, table: str, is_day: pc.Expression, own: str, ends: tuple[str, str]) -> list[Row]:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, not_landed
+from selflearn.rewrites.contrast import contrasts
 from selflearn.rewrites.transitions import key
 from selflearn.settings import Rewrites
 
@@ -33,7 +34,8 @@ def candidates(
     """One row per wording that fails and other wording that its people reached; columns of `judged`'s input.
 
     Both mean the same goal, in one context, by the graph's posterior and by the chain's result; neither that goal nor
-    what the deployed NLU makes of the first is protected.
+    what the deployed NLU makes of the first is protected. `tells_apart` says that they differ in words that decide, see
+    `contrasts`.
 
     Args:
         evidence: of the window, `graph.weighted`.
@@ -49,7 +51,9 @@ def candidates(
     linked = _linked(_meanings(of_ends, left_there, settings), reached, settings)
     agreeing = _agreeing(chained)
     kept = land(linked.join(agreeing, [key(F.col("utterance_id")) == F.col("utterance"), _same_goal()]))
-    return _with_support(kept.drop("utterance", "chain_goal"), evidence)
+    telling = contrasts(kept, nodes).withColumn("tells_apart", F.lit(True))
+    supported = _with_support(kept.drop("utterance", "chain_goal"), evidence)
+    return supported.join(telling, [*_ENDS], "left").fillna(False, ["tells_apart"])
 
 
 def _meanings(nodes: DataFrame, left: DataFrame, settings: Rewrites) -> DataFrame:

@@ -56,10 +56,10 @@ class Judgement:
 def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
     """Judge candidates, each by itself.
 
-    Columns: `text, target_text, share` (of what people who said the first went on to), `n, worked, friction, most` (all
-    that one person gave to `n`), the same of the target but its friction, `n_users, n_days, max_user_share`, of turns
-    served under the rewrite `n_treated, n_treated_worked, n_treated_most`, and `prior_worked, prior_failed`, what any
-    wording of theirs is worth before it is tried.
+    Columns: `text, target_text, tells_apart` (whether they differ in words that decide), `share` (of what people who
+    said the first went on to), `n, worked, friction, most` (all that one person gave to `n`), the same of the target
+    but its friction, `n_users, n_days, max_user_share`, of turns served under the rewrite `n_treated, n_treated_worked,
+    n_treated_most`, and `prior_worked, prior_failed`, what any wording of theirs is worth before it is tried.
     """
     prior = Arm(_numbers(rows, "prior_worked"), _numbers(rows, "prior_failed"))
     source = _record(rows, "n", "worked", "most")
@@ -83,7 +83,8 @@ def judge(rows: pa.Table, settings: Rewrites) -> Judgement:
         & (_numbers(rows, "n_days") >= settings.min_days)
         & (_numbers(rows, "max_user_share") <= MAX_USER_SHARE)
     )
-    is_kept_whole = keeps_numbers(rows) | (_numbers(rows, "share") >= _CORRECTED)
+    keeps_words = keeps_numbers(rows) & (_numbers(rows, "tells_apart") == 0)
+    is_kept_whole = keeps_words | (_numbers(rows, "share") >= _CORRECTED)
     is_allowed = is_supported & is_kept_whole & (is_better | is_kept)
     return Judgement(before, after, better, is_allowed, treated_better, is_kept, is_retired)
 

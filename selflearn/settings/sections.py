@@ -95,8 +95,9 @@ class Variants(_Section):
 
     encoder: str | None = Field(
         default=None,
-        description="what makes vectors of texts: a folder, or the name of a sentence-transformers model; left out: "
-        "the newest that `selflearn encoder train` made for this lake, else one that has learnt nothing",
+        description="what makes vectors of texts, for variants and for putting labels' values on words that mean them: "
+        "a folder, or the name of a sentence-transformers model; left out: the newest that `selflearn encoder train` "
+        "made for this lake, else one that has learnt nothing, which labels do without",
     )
     min_cosine: StrictFloat = Field(default=0.6, gt=0, le=1, description="least cosine of two utterances' vectors")
     max_neighbours: StrictInt = Field(default=10, ge=1, le=1_000, description="nearest utterances kept for each")
@@ -187,7 +188,7 @@ class Release(_Section):
 
     max_per_goal: StrictInt = Field(default=200, ge=1, description="mined examples per locale and intent")
     confirmed_share: StrictFloat = Field(
-        default=1.0, ge=0, description="confirmed examples per new example, to keep the balance"
+        default=4.0, ge=0, description="most confirmed examples per new example, to keep the balance"
     )
     golden: dict[str, Source] = Field(
         default_factory=dict,
@@ -202,7 +203,7 @@ class Release(_Section):
         ge=0,
         lt=1,
         description="share of right frames whose loss must be ruled out, at 95 %, on head traffic, golden sets, "
-        "held-out launch sentences and protected intents",
+        "held-out launch sentences and protected intents; sets of fewer than 3 / max_loss sentences may lose no more",
     )
     trainer: Trainer | None = Field(default=None, description="left out: the reference NLU")
 

@@ -130,7 +130,7 @@ def _json_defect(schema: StructType) -> Column:
 def _may_hold_more(line: Column) -> Column:
     """Whether something may follow the line's object, which the parser would drop: two writers, one line."""
     first_key = F.substring_index(line, ":", 1)
-    return ~F.rtrim(line).endswith("}") | (F.call_function("locate", first_key, line, F.lit(2)) > 0)
+    return ~F.rtrim(line).endswith("}") | F.contains(F.substr(line, F.lit(2)), first_key)
 
 
 def _is_one_value(line: Column) -> Column:

@@ -73,13 +73,7 @@ def locale_column(locale: Column) -> Column:
     tags = F.split(F.translate(locale, "_", "-"), "-")
     others = F.transform(F.slice(tags, 2, F.greatest(F.size(tags) - 1, F.lit(0))), _subtag)
     canonical = F.array_join(F.concat(F.array(F.lower(F.element_at(tags, 1))), others), "-")
-    language, region = locale.substr(1, 2), locale.substr(4, 2)
-    is_canonical = (
-        (F.length(locale) == 5)
-        & (locale.substr(3, 1) == "-")
-        & (language == F.lower(language))
-        & (region == F.upper(region))
-    )
+    is_canonical = locale.rlike(r"^[a-z]{2}-[A-Z]{2}\z")
     return F.when(is_canonical, locale).when(locale.rlike(LOCALE_PATTERN), canonical).otherwise(present(locale))
 
 

@@ -70,6 +70,8 @@ GRAPH_NODES = Table(
         required("pair_evidence", DOUBLE),
         required("variant_evidence", DOUBLE),
         required("prior_evidence", DOUBLE),
+        required("refit_evidence", DOUBLE),
+        required("merge_evidence", DOUBLE),
         required("p_nlu", DOUBLE),
         required("n_turns", DOUBLE),
         required("n_pairs", DOUBLE),

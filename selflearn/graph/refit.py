@@ -1,0 +1,134 @@
+"""The refit: what an NLU reads that is trained anew on what the other half of the utterances mean.
+
+The pool knows from what people did what many utterances mean that the deployed NLU misreads; what is trained on that
+reads the others by it. Texts are halved and each half is read by what learnt from the other (cross-fitting), so that
+no sentence confirms itself, be it in another context or one of the launch set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from selflearn.graph.candidates import LEAST, OTHER, offsets_in
+from selflearn.graph.weights import MIN_ANCHORS, SOURCES, PoolWeights
+from selflearn.nlu import Example, IntentReader
+from selflearn.ragged import Floats, Ints, max_of, sum_of
+
+MAX_GOALS = 5_000_000
+"""Of so many goals the intents are held on the driver, two integers each; where there are more nothing is refitted."""
+_HALVES = 2
+_MOST_SENTENCES = 5_000
+"""Each half learns from so many utterances at most; from twice as many it learnt next to nothing more."""
+_LIKELY = 0.1
+"""An utterance is an example of every intent that it means with this probability, weighted by it."""
+_UNKNOWN = -1
+_DIGITS = 3
+"""Sums differ in their last digits with the order of rows, and what is learnt from them more so."""
+
+
+@dataclass(frozen=True)
+class GoalIntents:
+    """Goals in the order of their ids, and for each the place of its intent among `names`."""
+
+    goals: Ints
+    intent: Ints
+    names: tuple[str, ...]
+
+    def of(self, goal: Ints) -> Ints:
+        """Place of each goal's intent, `_UNKNOWN` of a goal that is none of them."""
+        if not len(self.goals):
+            return np.full(len(goal), _UNKNOWN)
+        at = np.minimum(np.searchsorted(self.goals, goal), len(self.goals) - 1)
+        return np.where(self.goals[at] == goal, self.intent[at], _UNKNOWN)
+
+
+def goal_intents(masses: DataFrame) -> GoalIntents | None:
+    """The intents of all goals of `goal_masses`; None of more than `MAX_GOALS`."""
+    found = masses.select("goal_id", F.get_json_object("goal", "$.intent").alias("intent")).distinct()
+    rows = found.limit(MAX_GOALS + 1).toPandas().sort_values("goal_id")
+    if len(rows) > MAX_GOALS:
+        return None
+    names, intent = np.unique(rows["intent"].to_numpy(dtype=object), return_inverse=True)
+    return GoalIntents(rows["goal_id"].to_numpy(dtype=np.int64), intent.astype(np.int64), tuple(names.tolist()))
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Readers of both halves, and what the intents of goals are; a reader's half is the one that it has not seen."""
+
+    readers: tuple[IntentReader, ...]
+    intents: GoalIntents
+
+    def evidence(self, texts: Sequence[str], contexts: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
+        """Log probability of each candidate's intent; of `OTHER`, of all that no candidate has.
+
+        Args:
+            texts, contexts: of the utterances.
+            utterance, goal: of the candidates, `utterance` counting the texts.
+        """
+        p = self._probabilities(texts, contexts)
+        intent = self.intents.of(goal)
+        is_known = intent != _UNKNOWN
+        found = np.zeros(len(goal))
+        found[is_known] = p[utterance[is_known], intent[is_known]]
+        named = np.zeros(p.shape, dtype=bool)
+        named[utterance[is_known], intent[is_known]] = True
+        is_other = goal == OTHER
+        found[is_other] = 1 - (p * named).sum(axis=1)[utterance[is_other]]
+        return np.asarray(np.round(np.log(np.maximum(found, LEAST)), _DIGITS))
+
+    def _probabilities(self, texts: Sequence[str], contexts: Sequence[str]) -> Floats:
+        """Shape (texts, names of intents)."""
+        place = {name: at for at, name in enumerate(self.intents.names)}
+        found, half = np.zeros((len(texts), len(place))), halves(texts)
+        for own, reader in enumerate(self.readers):
+            rows = np.flatnonzero(half == own).tolist()
+            p = reader.probabilities([texts[row] for row in rows], [contexts[row] for row in rows])
+            for at, name in enumerate(reader.intents):
+                if name in place:
+                    found[rows, place[name]] = p[:, at]
+        return found
+
+
+def fit_refit(
+    candidates: pd.DataFrame, weights: PoolWeights, intents: GoalIntents, launch: Sequence[Example]
+) -> Refit | None:
+    """Learn from what utterances mean by the pool, and from the launch set.
+
+    `candidates` has `utterance_id, text, context, goal` and the columns `SOURCES`, sorted by utterance. None of fewer
+    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from.
+    """
+    examples = [*launch, *_examples(candidates, weights, intents)]
+    half = halves([example.text for example in examples])
+    of_others = [[one for one, at in zip(examples, half, strict=True) if at != own] for own in range(_HALVES)]
+    if candidates["utterance_id"].nunique() < MIN_ANCHORS or not all(of_others):
+        return None
+    return Refit(tuple(IntentReader(learnt_from) for learnt_from in of_others), intents)
+
+
+def halves(texts: Sequence[str]) -> Ints:
+    """The half that each text is of."""
+    return np.array([crc32(text.encode()) % _HALVES for text in texts], dtype=np.int64)
+
+
+def _examples(candidates: pd.DataFrame, weights: PoolWeights, intents: GoalIntents) -> list[Example]:
+    place = pd.factorize(candidates["utterance_id"])[0].astype(np.int64)
+    score = candidates[list(SOURCES)].to_numpy(dtype=float) @ np.asarray(weights.as_tuple())
+    at = offsets_in(place, int(place.max(initial=-1)) + 1)
+    mass = np.exp(score - max_of(score, at, 0.0)[place])
+    intent = intents.of(candidates["goal"].to_numpy(dtype=np.int64))
+    about = {"place": place, "intent": intent, "p": mass / sum_of(mass, at)[place]}
+    rows = candidates[["text", "context"]].assign(**about)
+    rows = rows[(rows["place"] < _HALVES * _MOST_SENTENCES) & (rows["intent"] != _UNKNOWN)]
+    summed = rows.groupby(["place", "text", "context", "intent"], as_index=False)["p"].sum()
+    return [
+        Example(row.text, row.context, intents.names[row.intent], weight=round(row.p, _DIGITS))
+        for row in summed[summed["p"] >= _LIKELY].itertuples(index=False)
+    ]

@@ -1,0 +1,136 @@
+"""The refit: what is trained on one half of the utterances reads the other, and nothing reads itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from selflearn.errors import DataError
+from selflearn.graph import GoalIntents, PoolWeights, Refit, fit_refit, goal_intents, with_refit
+from selflearn.graph.candidates import LEAST, OTHER
+from selflearn.graph.refit import halves
+from selflearn.graph.weights import MIN_ANCHORS, SOURCES
+from selflearn.nlu import Example, IntentReader
+from selflearn.turns import frame_goal
+
+ROCK, JAZZ, LAMP, UNHEARD = 11, 12, 21, 99
+INTENTS = GoalIntents(np.array([ROCK, JAZZ, LAMP]), np.array([1, 1, 0]), ("light", "music"))
+WEIGHTS = PoolWeights()
+THINGS = ("rock", "jazz", "blues", "something loud", "my songs", "the news song", "a waltz", "hip hop")
+NOW = ("now", "please", "again", "for me")
+PLACES = ("kitchen", "hall", "bedroom", "garage", "garden", "attic", "office", "cellar")
+
+
+def sentences() -> list[tuple[str, int]]:
+    """Texts, and the goal that each means."""
+    music = [(f"{verb} {thing} {when}", ROCK) for verb in ("play", "put on") for thing in THINGS for when in NOW]
+    light = [
+        (f"{verb} the {place} lamp {when}", LAMP) for verb in ("switch on", "light") for place in PLACES for when in NOW
+    ]
+    return [*music, *light]
+
+
+def candidates(believed: float = 0.9) -> pd.DataFrame:
+    """Utterances of two candidates and `OTHER`; by their outcomes each means its goal, by the NLU the other one."""
+    rows = []
+    for number, (text, goal) in enumerate(sentences()):
+        other = LAMP if goal == ROCK else ROCK
+        told = math.log(believed / (1 - believed)) / WEIGHTS.outcome
+        for of, outcome in ((goal, told), (other, -told), (OTHER, -10.0)):
+            rows.append((f"u{number:03}", text, "", of, outcome))
+    found = pd.DataFrame(rows, columns=["utterance_id", "text", "context", "goal", "outcome_evidence"])
+    return found.assign(**{name: 0.0 for name in SOURCES if name != "outcome_evidence"})
+
+
+def refitted(rows: pd.DataFrame, launch: Sequence[Example] = ()) -> Refit:
+    """The refit of rows that suffice for one."""
+    found = fit_refit(rows, WEIGHTS, INTENTS, launch)
+    assert found is not None
+    return found
+
+
+def read(refit: Refit, text: str, *goals: int) -> list[float]:
+    """Probabilities of a sentence's candidates."""
+    row = np.zeros(len(goals), dtype=np.int64)
+    return np.exp(refit.evidence([text], [""], row, np.array(goals))).tolist()
+
+
+def test_what_others_mean_is_read_into_a_sentence_that_nobody_said() -> None:
+    refit = refitted(candidates())
+    right, wrong, rest = read(refit, "switch on the porch lamp", LAMP, ROCK, OTHER)
+    assert right > 0.8 > 0.2 > wrong
+    assert rest == pytest.approx(LEAST, rel=1e-3)
+    # Goals of one intent are told apart by others; an intent that is no candidate's is left to `OTHER`.
+    assert read(refit, "play a tango", ROCK, JAZZ)[0] == read(refit, "play a tango", ROCK, JAZZ)[1]
+    named, left = read(refit, "play a tango", LAMP, OTHER)
+    assert named + left == pytest.approx(1, rel=1e-3)
+    assert read(refit, "play a tango", UNHEARD) == [pytest.approx(LEAST, rel=1e-3)]
+
+
+def test_no_sentence_confirms_itself() -> None:
+    """A sentence is read alike whatever it is believed to mean itself, in a log and in the launch set."""
+    said = candidates()
+    text = said["text"].iloc[0]
+    is_it = said["text"] == text
+    twisted = said.assign(outcome_evidence=np.where(is_it, -said["outcome_evidence"], said["outcome_evidence"]))
+    plain, other, known = refitted(said), refitted(twisted), refitted(said, [Example(text, "", "light")])
+    assert read(plain, text, ROCK, LAMP) == read(other, text, ROCK, LAMP) == read(known, text, ROCK, LAMP)
+    elsewhere = next(one for one, _ in sentences() if halves([one]) != halves([text]))
+    assert len({read(refit, elsewhere, ROCK)[0] for refit in (plain, other, known)}) == 3
+
+
+def test_readers_learn_from_what_is_likely_by_how_likely_it_is() -> None:
+    unsure, sure = (refitted(candidates(p)) for p in (0.55, 0.95))
+    assert 0.5 < read(unsure, "play a tango", ROCK)[0] < read(sure, "play a tango", ROCK)[0]
+
+
+def test_nothing_is_refitted_to_few_utterances_or_one_half() -> None:
+    few = candidates().query(f"utterance_id < 'u{MIN_ANCHORS - 1:03}'")
+    assert fit_refit(few, WEIGHTS, INTENTS, []) is None
+    one_half = candidates().assign(text="the same")
+    assert fit_refit(one_half, WEIGHTS, INTENTS, []) is None
+    assert fit_refit(candidates().head(0), WEIGHTS, INTENTS, []) is None
+    nothing_known = GoalIntents(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), ())
+    assert fit_refit(candidates(), WEIGHTS, nothing_known, []) is None
+
+
+def test_evidence_of_a_table_is_that_of_its_sentences() -> None:
+    said = candidates()
+    refit = refitted(said)
+    found = with_refit(said, refit)
+    for _, rows in found.groupby("text"):
+        expected = read(refit, rows["text"].iloc[0], *rows["goal"])
+        assert np.exp(rows["refit_evidence"]).tolist() == pytest.approx(expected, rel=1e-9)
+    assert with_refit(said.head(0), refit).empty
+    right = found[found["outcome_evidence"] > 0]
+    assert (right["refit_evidence"] > math.log(0.5)).mean() > 0.9
+
+
+def test_intents_are_read_off_the_goals(spark: SparkSession) -> None:
+    goals = [frame_goal("play", [("genre", "rock")]), frame_goal("play", ()), frame_goal("light", ())]
+    rows = [("en", number, goal, 1.0) for number, goal in zip((7, -3, 5), goals, strict=True)]
+    masses = spark.createDataFrame(
+        [*rows, ("de", 7, goals[0], 2.0)], "locale string, goal_id long, goal string, mass double"
+    )
+    found = goal_intents(masses)
+    assert found is not None
+    assert [None if at < 0 else found.names[at] for at in found.of(np.array([5, 6, 7, -3, OTHER]))] == [
+        "light",
+        None,
+        "play",
+        "play",
+        None,
+    ]
+
+
+def test_an_intent_reader_needs_examples() -> None:
+    reader = IntentReader([Example("play", "", "music"), Example("lamp", "", "light")])
+    assert reader.probabilities([], []).shape == (0, 2)
+    assert reader.intents == ("light", "music")
+    with pytest.raises(DataError, match="no examples"):
+        IntentReader([])
