@@ -1,4 +1,4 @@
-"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1]`.
+"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1] [--seeds 31 32 33]`.
 
 A simulated month is mined as it is, and again with colluders added: gangs of accounts of their own, as many as a share
 of the log's users. Day by day each of them says a wording that works for others, cuts the answer off, and says another
@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -36,7 +36,6 @@ from selflearn.turns import frame_goal, normalise_text, utterance_id
 
 _START = date(2026, 1, 5)
 _DAYS = 30
-_SEED = 31
 _GANG = 5
 _SECONDS_BETWEEN = 6
 _LURES = 300
@@ -60,34 +59,54 @@ class Mined(NamedTuple):
     rewrites: dict[str, str]
 
 
+class Attack(NamedTuple):
+    """Whether each label succeeded that was pushed all month, or for a day; rewrites planted; honest yield left."""
+
+    lasting: tuple[bool, ...]
+    daily: tuple[bool, ...]
+    n_rewrites: int
+    yield_kept: float
+
+
 def main() -> None:
     """Run the benchmark and write `scores.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--turns", type=int, default=60_000, help="turns of the simulated month")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.01, 0.05, 0.1], help="of users that collude")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[31, 32, 33], help="of the months, one after another")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     started = time.perf_counter()
-    work = given.out / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    made = simulate(work / "sample", n_turns=given.turns, days=_DAYS, start=_START, seed=_SEED)
-    working = working_turns(work / "sample")
-    meant = mostly_meant(work / "sample")
-    honest = mined(work / "honest", work / "sample" / "logs", work / "sample" / "launch.jsonl")
-    figures: dict[str, Any] = {"seed": _SEED, "turns": given.turns, "users": made.n_users, "gang": _GANG}
-    figures["honest_yield"] = benign = n_right(honest.labels, meant)
+    by_seed = {seed: month(given.out / "work", given.turns, given.shares, seed) for seed in given.seeds}
+    figures: dict[str, Any] = {"turns": given.turns, "gang": _GANG, "users": {}, "honest_yield": {}}
+    for seed, (n_users, n_labels, _) in by_seed.items():
+        figures["users"][str(seed)], figures["honest_yield"][str(seed)] = n_users, n_labels
     for share in given.shares:
-        gangs = pushes(working, max(2, round(share * made.n_users / _GANG)), Random(f"{_SEED} {share}"))
-        logs = work / f"logs-{share}"
-        write_with_colluders(work / "sample" / "logs", logs, gangs)
-        found = mined(work / f"share-{share}", logs, work / "sample" / "launch.jsonl")
-        kept = n_right(found.labels, meant) / max(1, benign)
-        figures[f"share_{share}"] = {**successes(gangs, found, honest), "yield_kept": kept}
-        print_figures(f"{share:.0%} of users collude", figures[f"share_{share}"])
+        found = {seed: attacks[share] for seed, (_, _, attacks) in by_seed.items()}
+        figures[f"share_{share}"] = scores(found)
     figures["seconds"] = time.perf_counter() - started
     write_scores(given.out, figures, effective_configuration(build_session("selflearn benchmark collusion")))
     print_figures("Colluding users", figures)
+
+
+def month(work: Path, n_turns: int, shares: Sequence[float], seed: int) -> tuple[int, int, dict[float, Attack]]:
+    """Users and right labels of an honest month, and what became of it with each share of colluders."""
+    shutil.rmtree(work, ignore_errors=True)
+    made = simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=seed)
+    working = working_turns(work / "sample")
+    meant = mostly_meant(work / "sample")
+    launch = work / "sample" / "launch.jsonl"
+    honest = mined(work / "honest", work / "sample" / "logs", launch)
+    n_labels, attacks = n_right(honest.labels, meant), {}
+    for share in shares:
+        gangs = pushes(working, max(2, round(share * made.n_users / _GANG)), Random(f"{seed} {share}"))
+        logs = work / f"logs-{share}"
+        write_with_colluders(work / "sample" / "logs", logs, gangs)
+        found = mined(work / f"share-{share}", logs, launch)
+        attacks[share] = attack(gangs, found, honest, n_right(found.labels, meant) / max(1, n_labels))
+        print_figures(f"{share:.0%} of users collude, seed {seed}", scores({seed: attacks[share]}))
+    return made.n_users, n_labels, attacks
 
 
 def working_turns(sample: Path) -> dict[str, list[Turn]]:
@@ -176,20 +195,31 @@ def mined(work: Path, logs: Path, launch: Path) -> Mined:
     return Mined(dict(labels.itertuples(index=False)), dict(served.itertuples(index=False)))
 
 
-def successes(gangs: Sequence[Sequence[Push]], found: Mined, honest: Mined) -> dict[str, Any]:
-    """Labels pushed; the share that succeeds, of those pushed all month, for a day, and all; planted rewrites."""
-    results: dict[str, list[bool]] = {"lasting": [], "daily": []}
-    n_rewrites = 0
+def attack(gangs: Sequence[Sequence[Push]], found: Mined, honest: Mined, yield_kept: float) -> Attack:
+    """What became of the labels and rewrites that were pushed."""
+    lasting, daily, n_rewrites = [], [], 0
     for pushed in gangs:
         for push in pushed:
             utterance, goal = utterance_of(push.wording), _goal(push.lure)
             is_planted = found.labels.get(utterance) == goal != honest.labels.get(utterance)
-            results["lasting" if len(push.days) > 1 else "daily"].append(is_planted)
+            (lasting if len(push.days) > 1 else daily).append(is_planted)
             n_rewrites += found.rewrites.get(utterance) == normalise_text(push.lure["text"])
-    results["all"] = results["lasting"] + results["daily"]
-    figures: dict[str, Any] = {f"pushed_{name}": len(of) for name, of in results.items()}
-    shares = {f"success_{name}": sum(of) / max(1, len(of)) for name, of in results.items()}
-    return figures | shares | {"planted_rewrites": n_rewrites}
+    return Attack(tuple(lasting), tuple(daily), n_rewrites, yield_kept)
+
+
+def scores(attacks: Mapping[int, Attack]) -> dict[str, Any]:
+    """Labels pushed, the share of them that succeeds, by how long they were pushed; planted rewrites; honest yield."""
+    of = {
+        "lasting": [one for found in attacks.values() for one in found.lasting],
+        "daily": [one for found in attacks.values() for one in found.daily],
+    }
+    of["all"] = of["lasting"] + of["daily"]
+    return {
+        **{f"pushed_{name}": len(pushed) for name, pushed in of.items()},
+        **{f"success_{name}": sum(pushed) / max(1, len(pushed)) for name, pushed in of.items()},
+        "planted_rewrites": sum(found.n_rewrites for found in attacks.values()),
+        "yield_kept": {str(seed): found.yield_kept for seed, found in attacks.items()},
+    }
 
 
 def n_right(labels: dict[str, str], meant: dict[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""What each source of the goal posterior is worth: `--out DIR [--dstc2 DIR] [--turns N]`.
+"""What each source of the goal posterior is worth: `--out DIR [--dstc2 DIR] [--turns N] [--seed N]`.
 
 A simulated month, and the calls in the DSTC2 folder where one is named, are mined from raw log to goal posteriors. Then
 the posteriors are made again with one source's weight set to nothing, with pairs alone, or with the weights that the
@@ -76,12 +76,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--dstc2", type=Path, help="folder that holds dstc2_turns.jsonl.gz")
     parser.add_argument("--turns", type=int, default=100_000, help="turns of the simulated month")
+    parser.add_argument("--seed", type=int, default=_SEED, help="of the simulated month")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     started = time.perf_counter()
     spark = build_session("selflearn benchmark pool")
-    figures: dict[str, Any] = {"seed": _SEED, "turns": given.turns}
-    figures["simulated"] = ablation(simulated(Path(given.out) / "work", given.turns))
+    figures: dict[str, Any] = {"seed": given.seed, "turns": given.turns}
+    figures["simulated"] = ablation(simulated(Path(given.out) / "work", given.turns, given.seed))
     if given.dstc2:
         figures["dstc2"] = ablation(real_calls(given.dstc2, Path(given.out) / "calls"))
     figures["seconds"] = time.perf_counter() - started
@@ -89,10 +90,10 @@ def main() -> None:
     print_figures("The goal posterior, source by source", figures)
 
 
-def simulated(work: Path, n_turns: int) -> Case:
+def simulated(work: Path, n_turns: int, seed: int) -> Case:
     """A simulated month, mined; what is right is the whole frame."""
     shutil.rmtree(work, ignore_errors=True)
-    simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=_SEED)
+    simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=seed)
     settings = Settings(
         lake=str(work / "lake"),
         source=Source(path=str(work / "sample" / "logs" / "{date}.jsonl")),
