@@ -3,8 +3,8 @@
 A simulated month, and the calls in the DSTC2 folder where one is named, are mined from raw log to goal posteriors. Then
 the posteriors are made again with one source's weight set to nothing, with pairs alone, or with the weights that the
 launch set would give, and the labels scored that each would give. What the neighbours say stays as it was.
-`hard_copies` gives every utterance that was said again the NLU's reading of what was said then. Weights, and all that
-is mined, come without truth; it is read by the scoring.
+`hard_copies` gives every utterance that was said again the NLU's reading of what was said then, `chain_alone` the goal
+that most of those reach who begin with it. Weights, and all that is mined, come without truth; the scoring reads it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from deltalake import DeltaTable
 from common import print_figures, write_scores
 from dstc2 import mine, prepare
 from dstc2_log import items_of_goal, read_rows, turn_id
+from pool_chain import chain_labels
 from selflearn.evaluate import score_labels
 from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.lakehouse.store import Lakehouse
@@ -55,6 +56,7 @@ class Case:
         turns: `utterance_id, live, true` of every turn; meanings as `meaning` gives them.
         nodes: `graph_nodes`, sorted by utterance.
         edges: `graph_edges`.
+        chain: `goal, p, n_users_behind` by utterance, as the absorbing chain has them.
         meaning: what two goals share that are scored as equal.
         metrics: of the stage `graph`.
     """
@@ -62,6 +64,7 @@ class Case:
     turns: pd.DataFrame
     nodes: pd.DataFrame
     edges: pd.DataFrame
+    chain: pd.DataFrame
     meaning: Callable[[str], str]
     metrics: Mapping[str, float]
 
@@ -106,7 +109,7 @@ def simulated(work: Path, n_turns: int, seed: int) -> Case:
     true = {
         row.turn_id: frame_goal(row.goal.intent, list(row.goal.slots)) for row in read_truth(work / "sample" / "truth")
     }
-    return read_case(Path(settings.lake), true, str)
+    return read_case(lake, settings, days[-1], true, str)
 
 
 def real_calls(folder: Path, work: Path) -> Case:
@@ -118,17 +121,21 @@ def real_calls(folder: Path, work: Path) -> Case:
         turn_id(row["session_id"], row["turn"]): " ".join(sorted(row["gold"]["items"]))
         for row in read_rows(folder, "dstc2_turns")
     }
-    return read_case(Path(log.settings.lake), true, lambda goal: " ".join(items_of_goal(goal)))
+    return read_case(lake, log.settings, log.days[-1], true, lambda goal: " ".join(items_of_goal(goal)))
 
 
-def read_case(lake: Path, true: Mapping[str, str], meaning: Callable[[str], str]) -> Case:
+def read_case(
+    lake: Lakehouse, settings: Settings, as_of: date, true: Mapping[str, str], meaning: Callable[[str], str]
+) -> Case:
     """The tables of a lake, and the meaning of each turn by its id."""
-    nodes, edges, runs = (DeltaTable(lake / name).to_pandas() for name in ("graph_nodes", "graph_edges", "runs"))
-    turns = DeltaTable(lake / "turns").to_pandas(columns=["turn_id", "utterance_id", "goal"])
+    root = Path(settings.lake)
+    nodes, edges, runs = (DeltaTable(root / name).to_pandas() for name in ("graph_nodes", "graph_edges", "runs"))
+    turns = DeltaTable(root / "turns").to_pandas(columns=["turn_id", "utterance_id", "goal"])
     live = turns["goal"].map(lambda goal: _UNKNOWN if goal is None else meaning(goal))
     known = turns[["utterance_id"]].assign(live=live, true=turns["turn_id"].map(true))
     metrics = runs[runs["stage"] == "graph"].sort_values("started_at").iloc[-1]["metrics"]
-    return Case(known, nodes.sort_values(["utterance_id", "goal"]), edges, meaning, dict(metrics))
+    chain = chain_labels(lake, settings, as_of)
+    return Case(known, nodes.sort_values(["utterance_id", "goal"]), edges, chain, meaning, dict(metrics))
 
 
 def ablation(case: Case) -> dict[str, Any]:
@@ -139,7 +146,8 @@ def ablation(case: Case) -> dict[str, Any]:
         pools["launch_weights"] = case.weights("launch_pool")
     pools["pairs_alone"] = dict.fromkeys(full, 0.0) | {"pair": 1.0}
     scores = {name: score(case, pooled(case.nodes, PoolWeights(**weights))) for name, weights in pools.items()}
-    return scores | {"hard_copies": score(case, copied(case)), "metrics": case.metrics}
+    baselines = {"hard_copies": score(case, copied(case)), "chain_alone": score(case, case.chain)}
+    return scores | baselines | {"metrics": case.metrics}
 
 
 def pooled(nodes: pd.DataFrame, weights: PoolWeights) -> pd.DataFrame:
