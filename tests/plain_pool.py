@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from selflearn.graph import PoolWeights
-from selflearn.graph.candidates import COINCIDENCE, LEAST, MOST_PAIRS, OTHER_PRIOR, SILENCE
+from selflearn.graph.candidates import COINCIDENCE, LEAST, OTHER_PRIOR, SILENCE
 from selflearn.graph.messages import _LEAST_SAME_GOAL, _MOST_CERTAIN_LINK
 from selflearn.graph.weights import SOURCES
 from selflearn.lakehouse.tables import OTHER_GOAL
@@ -101,7 +101,7 @@ def plain(graph: Graph, ids: Mapping[str, int]) -> Candidates:
             row |= {"prior_evidence": math.log(prior[goal]), "n_pairs": n_pairs, "merge_evidence": 0.0}
             if (sender := f"merge {goal}") in told:
                 n_links = sum(n * p for by in links.values() for kind, (n, p) in by.items() if kind != "variant")
-                row["merge_evidence"] = plain_damped(sum(told[sender][goal].values()), n_links, MOST_PAIRS)
+                row["merge_evidence"] = sum(told[sender][goal].values()) / math.sqrt(max(1.0, n_links))
             if (utterance, goal) not in own[utterance]:
                 unread = math.exp(own[utterance][utterance, OTHER_GOAL]["nlu_evidence"])
                 row["nlu_evidence"] = math.log(max(unread * max(prior[goal], COINCIDENCE), LEAST))
@@ -216,19 +216,10 @@ def plain_heard(told: dict[str, Said], links: dict[str, Links]) -> dict[str, tup
     def gain(goal: str, *kinds: str) -> float:
         return sum(message[goal].get(kind, 0.0) for message in told.values() if goal in message for kind in kinds)
 
-    def damped(most: float, goal: str, *kinds: str) -> float:
-        return plain_damped(gain(goal, *kinds), n_links(*kinds), most)
+    def damped(goal: str, *kinds: str) -> float:
+        return gain(goal, *kinds) / math.sqrt(max(1.0, n_links(*kinds)))
 
     return {
-        goal: (
-            damped(MOST_PAIRS, goal, "after", "before"),
-            damped(math.inf, goal, "variant"),
-            gain(goal, "after", "before", "variant"),
-        )
+        goal: (damped(goal, "after", "before"), damped(goal, "variant"), gain(goal, "after", "before", "variant"))
         for goal in {goal for message in told.values() for goal in message}
     }
-
-
-def plain_damped(gain: float, n_links: float, most: float) -> float:
-    """What n links say in all counts as sqrt(n) of them, or sqrt(most)."""
-    return gain / max(1.0, n_links) * math.sqrt(min(max(1.0, n_links), most))

@@ -31,7 +31,7 @@ from selflearn.graph import (
     own_beliefs,
     pool_evidence,
 )
-from selflearn.graph.candidates import LEAST, MOST_PAIRS, OTHER
+from selflearn.graph.candidates import LEAST, OTHER
 from selflearn.graph.people import person, sketch
 from selflearn.graph.weights import SOURCES
 from selflearn.graph.window import goal_id
@@ -182,7 +182,6 @@ def hand_made() -> dict[str, Graph]:
         "pair": linked(0.5),
         "surer pair": linked(0.9),
         "backwards": Graph(both, unsure | sure, {("v", "u"): (1.0, 0.9)}),
-        "two pairs": linked(0.9, 2.0),
         "many pairs": linked(0.9, 16.0),
         "one person's pairs": Graph(both, unsure | sure, {("u", "v"): (16.0, 0.9)}, pair_users={("u", "v"): "a"}),
         "failed once": failed(1.0),
@@ -229,13 +228,12 @@ def test_what_a_pair_and_an_outcome_say(found: dict[str, PlainCandidates]) -> No
     right = {case: found[case]["u", "right"]["posterior"] for case in hand_made()}
     for key, row in found["alone"].items():
         assert found["chance"][key]["posterior"] == pytest.approx(row["posterior"], abs=1e-9)
-    assert right["alone"] < right["pair"] < right["surer pair"] < right["two pairs"] < right["many pairs"]
+    assert right["alone"] < right["pair"] < right["surer pair"] < right["many pairs"]
     assert right["backwards"] == pytest.approx(right["surer pair"], abs=1e-12)
     assert right["alone"] < right["failed once"] < right["failed often"]
-    # n expected rephrases, and n outcomes, count as sqrt(n); rephrases beyond the third add nothing.
-    one, two, many = (found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "two pairs", "many pairs"))
-    assert two == pytest.approx(math.sqrt(2 / 0.9) * one)
-    assert many == pytest.approx(math.sqrt(MOST_PAIRS) / 0.9 * one)
+    # n expected rephrases, and n outcomes, count as sqrt(n).
+    one, many = (found[case]["u", "right"]["pair_evidence"] for case in ("surer pair", "many pairs"))
+    assert many == pytest.approx(16 / math.sqrt(16 * 0.9) * one)
     outcomes = [found[case]["u", "wrong"]["outcome_evidence"] for case in ("failed once", "failed often")]
     assert outcomes == pytest.approx([-2.0, -8.0])
     # A goal that the utterance's own NLU never saw comes in by its pair, as one candidate beside the unknown.
@@ -258,9 +256,8 @@ def test_what_one_person_says_again_and_again_counts_once(found: dict[str, Plain
     # What rests on one person is gone without them, and what many say hardly changes.
     alone = found["alone"]["u", "right"]["posterior"]
     assert found["one person's pairs"]["u", "right"]["posterior_without_one"] == pytest.approx(alone)
-    two, many = (found[case]["u", "right"] for case in ("two pairs", "many pairs"))
-    assert alone < two["posterior_without_one"] < two["posterior"] < two["posterior_without_one"] + 0.05
-    assert many["posterior_without_one"] == pytest.approx(many["posterior"])
+    right = found["many pairs"]["u", "right"]
+    assert alone < right["posterior_without_one"] < right["posterior"] < right["posterior_without_one"] + 0.05
 
 
 def test_what_both_turns_of_a_caller_mean_together(found: dict[str, PlainCandidates]) -> None:

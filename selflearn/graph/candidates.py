@@ -18,8 +18,6 @@ LEAST = 1e-4
 OTHER_PRIOR = 0.02
 COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
-MOST_PAIRS = 3.0
-"""More pairs than these add nothing: five people who collude are to weigh no more than three who do not."""
 SILENCE = 1e-9
 """What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR, _ = range(len(SOURCES))
@@ -205,7 +203,8 @@ def with_messages(
 ) -> Candidates:
     """The candidates and the `most` goals that linked utterances speak for most, with what these say for each.
 
-    `n_links` has shape (utterances, `LINKS`): links that are expected to hold.
+    `n_links` has shape (utterances, `LINKS`): links that are expected to hold. n of them count as sqrt(n): they are not
+    independent.
     """
     pair, before, variant = _damped(said.gain, n_links[said.utterance])
     kept = rank_of(said.utterance, -(pair + variant), said.goal, offsets_in(said.utterance, own.n_utterances)) < most
@@ -298,16 +297,12 @@ def offsets_in(row: Ints, n_rows: int) -> Ints:
 
 
 def _damped(gain: Floats, n_links: Floats) -> tuple[Floats, Floats, Floats]:
-    """What all pairs, those with what was said before alone, and variants add.
-
-    n of them count as sqrt(n), as they are not independent, and pairs as no more than `MOST_PAIRS` do.
-    """
-
-    def damped(most: float, *which: int) -> Floats:
-        n = np.maximum(n_links[:, which].sum(axis=1), 1.0)
-        return np.asarray(gain[:, which].sum(axis=1) * np.sqrt(np.minimum(n, most)) / n)
-
-    return damped(MOST_PAIRS, _AFTER, _BEFORE), damped(MOST_PAIRS, _BEFORE), damped(np.inf, _BY_VARIANT)
+    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n)."""
+    pair, before, variant = (
+        gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))
+        for which in ([_AFTER, _BEFORE], [_BEFORE], [_BY_VARIANT])
+    )
+    return pair, before, variant
 
 
 def log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
