@@ -27,14 +27,15 @@ def chain_labels(lake: Lakehouse, settings: Settings, as_of: date) -> pd.DataFra
     nodes = lake.read(tables.GRAPH_NODES, as_of=[as_of]).select("utterance_id", "n_users").distinct()
     with landing(lake, "chain-alone") as land:
         left = land(exits(evidence))
-        ends = chances(transitions(edges, left), settings.rewrites.max_links_on_driver, land).toPandas()
+        # Where some goals were missing, pandas would make floats of all, and keys have more digits.
+        ends = chances(transitions(edges, left), settings.rewrites.max_links_on_driver, land).dropna(subset="goal")
+        reached = ends.join(nodes, F.col("utterance") == key(F.col("utterance_id"))).toPandas()
         worked = left.dropna(subset="goal").withColumn("key", key(F.col("goal"))).toPandas()
-        known = nodes.withColumn("utterance", key(F.col("utterance_id"))).toPandas()
+        n_users = nodes.toPandas().set_index("utterance_id")["n_users"]
     names = worked.drop_duplicates("key").set_index("key")["goal"]
-    reached = ends.dropna(subset="goal").merge(known, on="utterance")
     linked = pd.DataFrame(
         {
-            "goal": reached["goal"].astype("int64").map(names),
+            "goal": reached["goal"].map(names),
             "p": reached["p_success"] / (1 - reached["p_abandoned"]),
             "utterance_id": reached["utterance_id"],
         }
@@ -43,4 +44,4 @@ def chain_labels(lake: Lakehouse, settings: Settings, as_of: date) -> pd.DataFra
     best = worked.sort_values(["p", "goal"], ascending=[False, True]).drop_duplicates("utterance_id")
     alone = best[~best["utterance_id"].isin(linked["utterance_id"])]
     found = pd.concat([linked, alone[linked.columns]]).set_index("utterance_id")
-    return found.assign(n_users_behind=known.set_index("utterance_id")["n_users"])
+    return found.assign(n_users_behind=n_users)
