@@ -1,4 +1,4 @@
-"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1] [--seeds 32 33 34]`.
+"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1] [--seeds 32 33]`.
 
 A simulated month is mined as it is, and again with colluders added: gangs of accounts of their own, as many as a share
 of the log's users. Day by day each of them says a wording that works for others, cuts the answer off, and says another
@@ -68,37 +68,52 @@ class Attack(NamedTuple):
     yield_kept: float
 
 
+class Month(NamedTuple):
+    """Users of an honest month, right labels of it, and what became of it with each share of colluders."""
+
+    n_users: int
+    n_labels: int
+    attacks: Mapping[float, Attack]
+
+
 def main() -> None:
     """Run the benchmark and write `scores.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--turns", type=int, default=60_000, help="turns of the simulated month")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.01, 0.05, 0.1], help="of users that collude")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[32, 33, 34], help="of the months, one after another")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[32, 33], help="of the months, one after another")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     started = time.perf_counter()
-    by_seed = {seed: month(given.out / "work", given.turns, given.shares, seed) for seed in given.seeds}
-    figures: dict[str, Any] = {"turns": given.turns, "gang": _GANG, "users": {}, "honest_yield": {}}
-    for seed, (n_users, n_labels, _) in by_seed.items():
-        figures["users"][str(seed)], figures["honest_yield"][str(seed)] = n_users, n_labels
-    for share in given.shares:
-        found = {seed: attacks[share] for seed, (_, _, attacks) in by_seed.items()}
-        figures[f"share_{share}"] = scores(found)
-    figures["seconds"] = time.perf_counter() - started
-    write_scores(given.out, figures, effective_configuration(build_session("selflearn benchmark collusion")))
+    configuration = effective_configuration(build_session("selflearn benchmark collusion"))
+    months: dict[int, Month] = {}
+    figures: dict[str, Any] = {}
+    for seed in given.seeds:
+        months[seed] = month(given.out / "work", given.turns, given.shares, seed)
+        figures = {"turns": given.turns, "gang": _GANG, **of_months(months, given.shares)}
+        write_scores(given.out, figures | {"seconds": time.perf_counter() - started}, configuration)
     print_figures("Colluding users", figures)
 
 
-def month(work: Path, n_turns: int, shares: Sequence[float], seed: int) -> tuple[int, int, dict[float, Attack]]:
-    """Users and right labels of an honest month, and what became of it with each share of colluders."""
+def of_months(months: Mapping[int, Month], shares: Sequence[float]) -> dict[str, Any]:
+    """Figures of some months, by seed, together."""
+    return {
+        "users": {str(seed): found.n_users for seed, found in months.items()},
+        "honest_yield": {str(seed): found.n_labels for seed, found in months.items()},
+        **{f"share_{one}": scores({seed: found.attacks[one] for seed, found in months.items()}) for one in shares},
+    }
+
+
+def month(work: Path, n_turns: int, shares: Sequence[float], seed: int) -> Month:
+    """An honest month, and what becomes of it with each share of colluders."""
     shutil.rmtree(work, ignore_errors=True)
     made = simulate(work / "sample", n_turns=n_turns, days=_DAYS, start=_START, seed=seed)
     working = working_turns(work / "sample")
     meant = mostly_meant(work / "sample")
     launch = work / "sample" / "launch.jsonl"
     honest = mined(work / "honest", work / "sample" / "logs", launch)
-    n_labels, attacks = n_right(honest.labels, meant), {}
+    n_labels, attacks = n_right(honest.labels, meant), dict[float, Attack]()
     for share in shares:
         gangs = pushes(working, max(2, round(share * made.n_users / _GANG)), Random(f"{seed} {share}"))
         logs = work / f"logs-{share}"
@@ -106,7 +121,7 @@ def month(work: Path, n_turns: int, shares: Sequence[float], seed: int) -> tuple
         found = mined(work / f"share-{share}", logs, launch)
         attacks[share] = attack(gangs, found, honest, n_right(found.labels, meant) / max(1, n_labels))
         print_figures(f"{share:.0%} of users collude, seed {seed}", scores({seed: attacks[share]}))
-    return made.n_users, n_labels, attacks
+    return Month(made.n_users, n_labels, attacks)
 
 
 def working_turns(sample: Path) -> dict[str, list[Turn]]:
