@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from selflearn.labels.calibration import Calibration
-from selflearn.labels.tagged import LoadEncoder, with_tags
+from selflearn.labels.tagged import LoadEncoder, with_tags, without_contradicted
 from selflearn.labels.tagging import TagModel
 from selflearn.lakehouse import tables
 from selflearn.settings import Labels
@@ -26,10 +26,11 @@ _STABLE = 0.5
 def weak_labels(chosen: DataFrame, tags: TagModel | None = None, load: LoadEncoder | None = None) -> DataFrame:
     """Columns of `tables.WEAK_LABELS` but `SUPPORT`: the chosen labels with the slots on their words.
 
+    Goals that the words contradict are left out.
     With `load`, which gives an encoder on any worker, values are also put on words that mean them.
     """
     columns = [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
-    tagged = with_tags(chosen, tags, load)
+    tagged = without_contradicted(with_tags(chosen, tags, load))
     return tagged.withColumn("goal", F.when(F.col("is_goal"), F.col("goal"))).select(*columns)
 
 

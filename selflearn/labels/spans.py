@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from selflearn.labels.meaning import Encode
-from selflearn.labels.projection import project
+from selflearn.labels.projection import exact_places, project
 from selflearn.wording import word_spans
 
 _KEPT = 4_096
@@ -61,6 +61,19 @@ def annotate(text: str, goal: str, encode: Encode | None = None) -> Annotation:
 def intent_alone(text: str, goal: str) -> Annotation:
     """The goal's intent, and no claim of its slots."""
     return Annotation(json.loads(goal)["intent"], (), True, text)
+
+
+def says_another_value(text: str, goal: str, read: str) -> bool:
+    """Whether the words say a value with which they were read, and nothing like the goal's own value of that slot.
+
+    >>> of = '{"intent":"weather","slots":[{"name":"city","value":"%s"}]}'
+    >>> oslo, rome = of % "oslo", of % "rome"
+    >>> [says_another_value(f"weather in {city}", oslo, read=rome) for city in ("rome", "room", "rome or oslo")]
+    [True, False, False]
+    """
+    meant, other = ({(slot["name"], slot["value"]) for slot in json.loads(frame)["slots"]} for frame in (goal, read))
+    unsaid = {name for name, value in meant - other if project(text, [value]) == [None]}
+    return any(name in unsaid and exact_places(text, [value]) != [None] for name, value in other - meant)
 
 
 def bracketed(text: str, spans: tuple[Span, ...]) -> str:

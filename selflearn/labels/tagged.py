@@ -16,7 +16,7 @@ from pyspark.sql.types import StructField, StructType
 from selflearn.encoding import Encoder
 from selflearn.labels.annotation import COLUMNS, annotation_columns
 from selflearn.labels.meaning import Encode
-from selflearn.labels.spans import Annotation, Span, annotate, bracketed, intent_alone
+from selflearn.labels.spans import Annotation, Span, annotate, bracketed, intent_alone, says_another_value
 from selflearn.labels.tagging import SURE, TagModel, Untagged, fit_tags
 from selflearn.lakehouse import tables
 from selflearn.nlu import Tagged, Tags
@@ -67,6 +67,20 @@ def with_tags(chosen: DataFrame, model: TagModel | None, load: LoadEncoder | Non
         .withColumns({name: F.col("tagging")[name] for name in _FIELDS})
         .drop("tagging")
     )
+
+
+def without_contradicted(labels: DataFrame) -> DataFrame:
+    """Leave out goals that replace a value that the words say, as the NLU read them: that is a change of mind.
+
+    `labels` has been through `with_tags`. Misheard words, and those that mean a value without saying it, say no other.
+    """
+
+    def find(text: pa.Array, goal: pa.Array, read: pa.Array) -> pa.Array:
+        rows = zip(text.to_pylist(), goal.to_pylist(), read.to_pylist(), strict=True)
+        return pa.array([bool(read) and says_another_value(text, goal, read) for text, goal, read in rows])
+
+    contradict = arrow_udf(find, "boolean")  # type: ignore[call-overload]
+    return labels.where(~(F.col("is_goal") & F.col("is_intent_only") & contradict("text", "goal", "nlu_goal")))
 
 
 def tag_columns(model: TagModel | None, *columns: pa.Array, encode: Encode | None = None) -> pa.StructArray:

@@ -41,6 +41,8 @@ def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         load = _encoder(context)
         labels = with_support(weak_labels(chosen, learn_tags(chosen, load), load), evidence, edges)
         context.replace(tables.WEAK_LABELS, labels, as_of=[as_of])
+        left_out = chosen.count() - lake.read(tables.WEAK_LABELS, as_of=[as_of]).count()
+        context.metrics["labels_contradicted"] = float(left_out)
     return [as_of]
 
 
