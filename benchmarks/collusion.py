@@ -1,4 +1,4 @@
-"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1] [--seeds 33 34]`.
+"""What colluding users can plant: `--out DIR [--turns N] [--shares .01 .05 .1] [--seeds 33]`.
 
 A simulated month is mined as it is, and again with colluders added: gangs of accounts of their own, as many as a share
 of the log's users. Day by day each of them says a wording that works for others, cuts the answer off, and says another
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for scores.json; work files go below it")
     parser.add_argument("--turns", type=int, default=60_000, help="turns of the simulated month")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.01, 0.05, 0.1], help="of users that collude")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[33, 34], help="of the months, one after another")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[33], help="of the months, one after another")
     given = parser.parse_args()
     os.environ.setdefault(USER_KEY_VARIABLE, "simulated people have no secrets")
     started = time.perf_counter()
