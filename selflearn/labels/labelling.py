@@ -30,7 +30,7 @@ def weak_labels(chosen: DataFrame, tags: TagModel | None = None, load: LoadEncod
     With `load`, which gives an encoder on any worker, values are also put on words that mean them.
     """
     columns = [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
-    tagged = without_contradicted(with_tags(chosen, tags, load))
+    tagged = with_tags(without_contradicted(chosen), tags, load)
     return tagged.withColumn("goal", F.when(F.col("is_goal"), F.col("goal"))).select(*columns)
 
 

@@ -71,9 +71,11 @@ def says_another_value(text: str, goal: str, read: str) -> bool:
     >>> [says_another_value(f"weather in {city}", oslo, read=rome) for city in ("rome", "room", "rome or oslo")]
     [True, False, False]
     """
+    if goal == read:
+        return False
     meant, other = ({(slot["name"], slot["value"]) for slot in json.loads(frame)["slots"]} for frame in (goal, read))
-    unsaid = {name for name, value in meant - other if project(text, [value]) == [None]}
-    return any(name in unsaid and exact_places(text, [value]) != [None] for name, value in other - meant)
+    said = {name for name, value in other - meant if exact_places(text, [value]) != [None]}
+    return any(name in said and project(text, [value]) == [None] for name, value in meant - other)
 
 
 def bracketed(text: str, spans: tuple[Span, ...]) -> str:

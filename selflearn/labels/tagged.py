@@ -69,18 +69,18 @@ def with_tags(chosen: DataFrame, model: TagModel | None, load: LoadEncoder | Non
     )
 
 
-def without_contradicted(labels: DataFrame) -> DataFrame:
+def without_contradicted(chosen: DataFrame) -> DataFrame:
     """Leave out goals that replace a value that the words say, as the NLU read them: that is a change of mind.
 
-    `labels` has been through `with_tags`. Misheard words, and those that mean a value without saying it, say no other.
+    Misheard words, and those that mean a value without saying it, say no other.
     """
 
-    def find(text: pa.Array, goal: pa.Array, read: pa.Array) -> pa.Array:
-        rows = zip(text.to_pylist(), goal.to_pylist(), read.to_pylist(), strict=True)
-        return pa.array([bool(read) and says_another_value(text, goal, read) for text, goal, read in rows])
+    def find(texts: pa.Array, goals: pa.Array, readings: pa.Array) -> pa.Array:
+        rows = zip(texts.to_pylist(), goals.to_pylist(), readings.to_pylist(), strict=True)
+        return pa.array([read is not None and says_another_value(text, goal, read) for text, goal, read in rows])
 
-    contradict = arrow_udf(find, "boolean")  # type: ignore[call-overload]
-    return labels.where(~(F.col("is_goal") & F.col("is_intent_only") & contradict("text", "goal", "nlu_goal")))
+    contradicts = arrow_udf(find, "boolean")  # type: ignore[call-overload]
+    return chosen.where(~(F.col("is_goal") & contradicts("text", "goal", "nlu_goal")))
 
 
 def tag_columns(model: TagModel | None, *columns: pa.Array, encode: Encode | None = None) -> pa.StructArray:
