@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def test_two_runs_that_take_no_notice_of_each_other_leave_whole_releases(place: 
     failed = [error for error in errors if error]
     assert len(failed) <= 1
     assert [error for error in failed if not isinstance(error, InfrastructureError)] == []
-    assert all("another run wrote" in str(error) for error in failed)
+    # Where the tables were not there yet, both may have been making them.
+    assert all(re.search(r"another run (wrote|is making)", str(error)) for error in failed), failed
     published = read_releases(place.lake.root)
     assert set(published["state"]) == {"published"}
     assert len(published) == (1 if not changes else 2 - len(failed))

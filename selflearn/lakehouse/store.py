@@ -27,6 +27,8 @@ _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}
 _APPENDED_PROPERTIES = {"delta.autoOptimize.autoCompact": "true"}
 # Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.
 _VIOLATION = re.compile(r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED)\]\s*(.+(?:\n - .+)*)")
+# Which of the two depends on what lies in the folder.
+_NO_TABLE_THERE = re.compile(r"\[DELTA_(?:CREATE_TABLE_WITH_NON_EMPTY_LOCATION|MISSING_DELTA_TABLE)\]")
 _CONFLICTS = (
     delta.ConcurrentAppendException,
     delta.ConcurrentDeleteDeleteException,
@@ -75,6 +77,7 @@ class Lakehouse:
 
         Raises:
             DataError: a table of that name is there, with other columns.
+            InfrastructureError: another run makes it meanwhile, or its folder holds something else.
         """
         if self.exists(table):
             self._check_columns(table)
@@ -240,6 +243,12 @@ def _clear_errors(table: Table) -> Iterator[None]:
     except _CONFLICTS as error:
         raise _written_meanwhile(table) from error
     except (PySparkException, Py4JJavaError) as error:
+        if _NO_TABLE_THERE.search(str(error)):
+            raise InfrastructureError(
+                f"another run is making table {table.name} right now, or its folder holds files of no table; "
+                "nothing of this run was written",
+                "run this stage again; if it says so again, move the folder of that table out of the lake",
+            ) from error
         violation = _VIOLATION.search(str(error))
         if violation is None:
             raise
