@@ -34,7 +34,7 @@ from selflearn.settings import USER_KEY_VARIABLE, Detect, Labels, Settings, Sour
 
 _CLEAN = (POSITIVE, "value_change", "other")
 _WHOLE_LOG_DAYS = 400
-_LOWER_THRESHOLD = 0.7
+_LOWER_THRESHOLD = 0.5
 """At the default one fewer than 300 turns differ from the live NLU."""
 
 

@@ -163,14 +163,14 @@ def summary(records: pd.DataFrame) -> dict[str, Any]:
             if name in measures and not best.empty:
                 gain, whole = sign * (launched[name] - measures[name]), sign * (launched[name] - best[name])
                 measures[f"share_{name}"] = gain / whole
-        found[str(system)] = {name: _interval(column) for name, column in measures.items()}
+        found[str(system)] = {name: _interval(column) for name, column in measures.items() if column.notna().any()}
     return found
 
 
 def _interval(values: pd.Series[float]) -> dict[str, float]:
     known = values.dropna().to_numpy(dtype=float)
     if len(known) < 2:
-        return {"mean": float(known.mean()) if len(known) else float("nan")}
+        return {"mean": float(known.mean())}
     half = float(stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
     return {"mean": float(known.mean()), "low": float(known.mean()) - half, "high": float(known.mean()) + half}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from selflearn.graph import PoolWeights
-from selflearn.graph.candidates import COINCIDENCE, LEAST, OTHER_PRIOR, SILENCE
+from selflearn.graph.candidates import COINCIDENCE, LEAST, MOST_BY_VARIANTS, OTHER_PRIOR, SILENCE
 from selflearn.graph.messages import _LEAST_SAME_GOAL, _MOST_CERTAIN_LINK
 from selflearn.graph.weights import SOURCES
 from selflearn.lakehouse.tables import OTHER_GOAL
@@ -219,7 +219,14 @@ def plain_heard(told: dict[str, Said], links: dict[str, Links]) -> dict[str, tup
     def damped(goal: str, *kinds: str) -> float:
         return gain(goal, *kinds) / math.sqrt(max(1.0, n_links(*kinds)))
 
+    def saturated(variants: float) -> float:
+        return MOST_BY_VARIANTS * (1 - math.exp(-variants / MOST_BY_VARIANTS))
+
     return {
-        goal: (damped(goal, "after", "before"), damped(goal, "variant"), gain(goal, "after", "before", "variant"))
+        goal: (
+            damped(goal, "after", "before"),
+            saturated(damped(goal, "variant")),
+            gain(goal, "after", "before", "variant"),
+        )
         for goal in {goal for message in told.values() for goal in message}
     }

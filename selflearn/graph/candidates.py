@@ -18,6 +18,7 @@ LEAST = 1e-4
 OTHER_PRIOR = 0.02
 COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
+MOST_BY_VARIANTS = 3.0
 SILENCE = 1e-9
 """What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR, _ = range(len(SOURCES))
@@ -297,12 +298,15 @@ def offsets_in(row: Ints, n_rows: int) -> Ints:
 
 
 def _damped(gain: Floats, n_links: Floats) -> tuple[Floats, Floats, Floats]:
-    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n)."""
+    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n).
+
+    What variants add stays below `MOST_BY_VARIANTS`: one NLU read them all, and misreads like words alike.
+    """
     pair, before, variant = (
         gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))
         for which in ([_AFTER, _BEFORE], [_BEFORE], [_BY_VARIANT])
     )
-    return pair, before, variant
+    return pair, before, -MOST_BY_VARIANTS * np.expm1(-variant / MOST_BY_VARIANTS)
 
 
 def log_prior(prior: Prior, locale: Sequence[str], utterance: Ints, goal: Ints) -> Floats:

@@ -34,7 +34,7 @@ class PoolWeights:
     nlu: float = 0.6
     outcome: float = 1.4
     pair: float = 0.5
-    variant: float = 0.2
+    variant: float = 0.4
     prior: float = 0.0
     refit: float = 0.4
 
@@ -46,7 +46,7 @@ class PoolWeights:
         return PoolWeights(**{name: w if name == "outcome" else factor * w for name, w in vars(self).items()})
 
 
-FIRST = PoolWeights(nlu=1.0, outcome=1.0, pair=0.5, variant=0.25, refit=0.0)
+FIRST = PoolWeights(nlu=1.0, outcome=1.0, pair=0.5, variant=0.4, refit=0.0)
 """Weights of the rounds of messages, in which nothing is fitted yet."""
 SOURCES = tuple(f"{field.name}_evidence" for field in fields(PoolWeights))
 
