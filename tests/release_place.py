@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.manifest import Manifest
-from selflearn.lakehouse.schema import Table
+from selflearn.lakehouse.schema import DOUBLE, Table
 from selflearn.lakehouse.store import CommitLabel, Lakehouse
 from selflearn.pipeline import STAGES, run_stage
 from selflearn.pipeline.run import run_pipeline
@@ -157,6 +157,15 @@ class Place:
         ]
         self.write(tables.EVIDENCE, rows, turn_date=[DAY])
 
+    def lean(self, texts: Sequence[str], intent: str, posterior: float) -> None:
+        """Put what utterances, two people behind each, may mean in the place of what is there."""
+        nothing = dict.fromkeys((field.name for field in tables.GRAPH_NODES.schema if field.dataType == DOUBLE), 0.0)
+        about = {"as_of": DAY, "locale": "en-GB", "context": "", "rank": 1, "n_users": 2, "n_users_behind": 2}
+        goal = json.dumps({"intent": intent, "slots": []})
+        of_goal = {"goal": goal, "posterior": posterior, "posterior_without_one": posterior}
+        rows = [nothing | about | of_goal | {"utterance_id": f"id of {text}", "text": text} for text in texts]
+        self.write(tables.GRAPH_NODES, rows, as_of=[DAY])
+
 
 def sentences(file: Path, rows: Sequence[tuple[str, str]]) -> Source:
     lines = [json.dumps({"text": text, "locale": "en-GB", "intent": intent, "slots": []}) for text, intent in rows]
@@ -167,6 +176,7 @@ def sentences(file: Path, rows: Sequence[tuple[str, str]]) -> Source:
 def make_place(spark: SparkSession, tmp_path: Path) -> Place:
     """A lake below the folder, with a launch set of two intents, a golden set, and a quick trainer."""
     lake = Lakehouse(spark, str(tmp_path / "lake"))
+    lake.create(tables.GRAPH_NODES)
     program = tmp_path / "majority.py"
     program.write_text(textwrap.dedent(MAJORITY), encoding="utf-8")
     command = f"{sys.executable} {program}"

@@ -15,11 +15,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from selflearn.encoding import Encoder, LexicalEncoder, load_on_worker
-from selflearn.labels import Annotation, Calibration, annotate, chosen_labels, weak_labels, with_support
+from selflearn.labels import (
+    Annotation,
+    Calibration,
+    annotate,
+    chosen_labels,
+    unsure_intents,
+    weak_labels,
+    with_support,
+)
 from selflearn.labels.labelling import SUPPORT, wilson_lower_bound
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.tables import OTHER_GOAL
@@ -141,14 +149,18 @@ JAZZ, ROCK = goal("play", ("genre", "jazz")), goal("play", ("genre", "rock"))
 STOP, WAIT = goal("stop"), goal("wait")
 
 
+def nodes_frame(spark: SparkSession, nodes: list[Row]) -> DataFrame:
+    schema = tables.GRAPH_NODES.schema
+    return spark.createDataFrame([tuple(row[name] for name in schema.fieldNames()) for row in nodes], schema)
+
+
 def labelled(
     spark: SparkSession,
     nodes: list[Row],
     calibration: Calibration | None = None,
     load: Callable[[], Encoder] | None = None,
 ) -> dict[str, Row]:
-    listed = [tuple(row[name] for name in tables.GRAPH_NODES.schema.fieldNames()) for row in nodes]
-    chosen = chosen_labels(spark.createDataFrame(listed, tables.GRAPH_NODES.schema), SETTINGS, calibration)
+    chosen = chosen_labels(nodes_frame(spark, nodes), SETTINGS, calibration)
     labels = weak_labels(chosen, load=load)
     assert labels.columns == [name for name in tables.WEAK_LABELS.schema.fieldNames() if name not in SUPPORT]
     rows = labels.collect()
@@ -229,6 +241,34 @@ def test_values_are_put_on_words_that_mean_them_where_there_is_an_encoder(spark:
     assert labelled(spark, nodes)["u"]["is_intent_only"]
 
 
+def test_the_likeliest_intent_is_known_though_no_goal_is_sure(spark: SparkSession) -> None:
+    nodes = [
+        node("of two goals", JAZZ, 0.3),
+        node("of two goals", ROCK, 0.25, rank=2),
+        node("of two goals", STOP, 0.25, rank=3),
+        node("no likelier than the limit", STOP, 0.4),
+        node("of none of them", OTHER_GOAL, 0.5),
+        node("of none of them", STOP, 0.45, rank=2),
+        node("of few people", STOP, 0.6, n_users_behind=2),
+        node("one person's", JAZZ, 0.7, posterior_without_one=0.2),
+        node("one person's", STOP, 0.2, rank=2, posterior_without_one=0.3),
+        node("anybody's", JAZZ, 0.5, posterior_without_one=0.3),
+        node("anybody's", STOP, 0.3, rank=2, posterior_without_one=0.2),
+        node("anybody's", OTHER_GOAL, 0.2, rank=3, posterior_without_one=0.5),
+    ]
+    nodes = [row | {"text": "play ja"} for row in nodes]
+    found = {row["utterance_id"]: row for row in unsure_intents(nodes_frame(spark, nodes), SETTINGS, 0.4).collect()}
+    assert {name: (row["intent"], round(row["p_correct"], 6)) for name, row in found.items()} == {
+        "of two goals": ("play", 0.55),
+        "anybody's": ("play", 0.5),
+    }
+    one = found["of two goals"]
+    assert (one["is_intent_only"], one["slots"], one["annotated_utterance"]) == (True, [], "play ja")
+    assert "the likeliest intent" in one["reason"]
+    sure = nodes_frame(spark, [node("certain", STOP, 1.0)])
+    assert unsure_intents(sure, SETTINGS, 1.0).collect() == []
+
+
 def plain_label(rows: list[Row], calibration: Calibration) -> tuple[Any, ...] | None:
     """Goal (None: of its intent alone), probability, NLU's goal and whether it is new; None of no label."""
     first, *others = sorted(rows, key=lambda row: row["rank"])
@@ -283,9 +323,8 @@ def test_labels_equal_the_plain_rule(spark: SparkSession) -> None:
 
 
 def test_support_counts_days_and_linked_utterances(spark: SparkSession) -> None:
-    schema = tables.GRAPH_NODES.schema
-    nodes = [tuple(node(name, JAZZ, 0.99)[column] for column in schema.fieldNames()) for name in "ab"]
-    labels = weak_labels(chosen_labels(spark.createDataFrame(nodes, schema), SETTINGS))
+    nodes = nodes_frame(spark, [node(name, JAZZ, 0.99) for name in "ab"])
+    labels = weak_labels(chosen_labels(nodes, SETTINGS))
     said = [("utterance", "a", "1"), ("utterance", "a", "2"), ("utterance", "a", "2"), ("reading", "a", "3")]
     evidence = spark.createDataFrame(said, "kind string, source_utterance string, turn_date string")
     edges = spark.createDataFrame(

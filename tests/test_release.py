@@ -50,6 +50,7 @@ def release_row(name: str, day: int, state: str) -> Row:
         "n_corrected": 3,
         "n_hard_negatives": 0,
         "n_confirmed": 0,
+        "n_unsure": 0,
         "champion_id": None,
         "reason": f"{name} is {state}",
         "figures": [("head traffic.champion", 0.5)],
@@ -130,7 +131,9 @@ def test_releases_of_any_state_are_listed_and_the_one_in_use_is_found(published:
 def test_a_lake_of_an_earlier_version_is_told_as_such(tmp_path: Path) -> None:
     old = pa.table({"release_id": ["a"], "as_of": [DAY], "created_at": [DAY], "state": ["published"]})
     write_deltalake(str(tmp_path / "releases"), old)
-    with pytest.raises(DataError, match="lacks card, issues, n_hard_negatives, reason: an earlier version wrote it"):
+    with pytest.raises(
+        DataError, match="lacks card, issues, n_hard_negatives, n_unsure, reason: an earlier version wrote it"
+    ):
         read_releases(tmp_path)
 
 

@@ -26,6 +26,7 @@ from selflearn.settings import Release
 LABELS = StructType(
     [
         *(field for field in tables.WEAK_LABELS.schema if field.name != "as_of"),
+        StructField("is_label", BooleanType()),
         StructField("first_day", DateType()),
         StructField("is_held_out", BooleanType()),
     ]
@@ -63,6 +64,7 @@ def label(utterance: str, **fields: Any) -> Row:
         "friction": 0.5,
         "votes": [],
         "reason": "people",
+        "is_label": True,
         "first_day": DAY,
         "is_held_out": False,
     } | fields
@@ -81,8 +83,14 @@ def labels() -> list[Row]:
             locale=rng.choice(["en-US", "ja-JP", "ar-EG"]),
             intent=rng.choice(["play", "play", "stop", "weather"]),
             goal=rng.choice("ab"),
-            is_new=rng.random() < 0.25,
             p_correct=0.5 + number / 500,
+            **rng.choice(
+                [
+                    {"is_new": True},
+                    *[{"is_new": False}] * 3,
+                    *({"is_new": False, "is_label": False, "is_held_out": one} for one in (True, False, False)),
+                ]
+            ),
             p_correct_lb=rng.choice([0.3, 0.5, 0.7]),
         )
         for number in range(200)
@@ -98,7 +106,7 @@ def launch(labels: list[Row]) -> list[Row]:
 def variants(labels: list[Row]) -> set[tuple[str, str]]:
     rng = Random(5)
     names = [row["utterance_id"] for row in labels]
-    drawn = [sorted(rng.sample(names, 2)) for _ in range(40)]
+    drawn = [sorted(rng.sample(names, 2)) for _ in range(150)]
     return {(left, right) for left, right in drawn}
 
 
@@ -129,17 +137,20 @@ def opposed(labels: list[Row], variants: set[tuple[str, str]]) -> set[str]:
 def selected(labels: list[Row], launch: list[Row], variants: set[tuple[str, str]], settings: Release) -> dict[str, str]:
     """The plain twin: utterance to origin."""
     known = {row["utterance_id"] for row in launch}
-    mined = [row for row in labels if row["utterance_id"] not in known]
-    hard = opposed(mined, variants)
+    wanted = [row for row in labels if row["is_label"] or not row["is_held_out"]]
+    mined = [row for row in wanted if row["utterance_id"] not in known]
+    hard = opposed([row for row in mined if row["is_label"]], variants)
     origins = {
-        row["utterance_id"]: "corrected"
+        row["utterance_id"]: "unsure"
+        if not row["is_label"]
+        else "corrected"
         if row["is_new"]
         else "hard_negative"
         if row["utterance_id"] in hard
         else "confirmed"
         for row in mined
     }
-    rank = ("corrected", "hard_negative", "confirmed").index
+    rank = {"corrected": 0, "hard_negative": 1, "confirmed": 2, "unsure": 2}.__getitem__
     best_first = sorted(
         mined,
         key=lambda row: (
@@ -157,8 +168,9 @@ def selected(labels: list[Row], launch: list[Row], variants: set[tuple[str, str]
     found = {}
     for names in of_locale.values():
         new = [name for name in names if origins[name] == "corrected"]
-        others = [name for name in names if origins[name] != "corrected"]
-        found |= {name: origins[name] for name in [*new, *others[: ceil(len(new) * settings.confirmed_share)]]}
+        unsure = [name for name in names if origins[name] == "unsure"]
+        others = [name for name in names if name not in {*new, *unsure}][: ceil(len(new) * settings.confirmed_share)]
+        found |= {name: origins[name] for name in [*new, *unsure, *others]}
     return found
 
 
@@ -166,7 +178,7 @@ def test_selection_equals_the_plain_rule(
     chosen: list[Row], labels: list[Row], launch: list[Row], variants: set[tuple[str, str]]
 ) -> None:
     expected = selected(labels, launch, variants, SETTINGS)
-    assert set(expected.values()) == {"corrected", "hard_negative", "confirmed"}
+    assert set(expected.values()) == {"corrected", "hard_negative", "confirmed", "unsure"}
     assert {row["utterance_id"]: row["origin"] for row in chosen} == expected
     p_correct = {row["utterance_id"]: row["p_correct"] for row in labels}
     assert {row["utterance_id"]: row["weight"] for row in chosen} == pytest.approx(
@@ -179,6 +191,12 @@ def test_caps_hold_and_what_is_new_comes_first(chosen: list[Row]) -> None:
     for locale in {row["locale"] for row in chosen}:
         origins = Counter(row["origin"] for row in chosen if row["locale"] == locale)
         assert 0 < origins["confirmed"] + origins["hard_negative"] <= ceil(origins["corrected"] * 0.2)
+
+
+def test_what_is_unsure_of_held_out_people_is_left_out(chosen: list[Row], labels: list[Row]) -> None:
+    unsure = [row for row in chosen if row["origin"] == "unsure"]
+    assert {row["is_held_out"] for row in unsure} == {False}
+    assert any(not row["is_label"] and row["is_held_out"] for row in labels)
 
 
 def test_a_hard_negative_is_near_a_correction_and_means_something_else(spark: SparkSession) -> None:

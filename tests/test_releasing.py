@@ -60,6 +60,23 @@ def test_good_labels_are_published_and_bad_ones_rejected_with_the_reason(place: 
     assert "golden" not in read_releases(place.lake.root).iloc[-1]["reason"]
 
 
+def test_words_that_have_no_label_teach_their_likeliest_intent_by_its_weight(place: Place) -> None:
+    set_veto(place.lake, place.settings, veto("", "halt then", "", "ambiguous"), datetime(2025, 1, 6))
+    place.say(place.label(["play me one"], "play") + place.label(["halt"], "stop", False))
+    place.lean(["play me one", "halt it", "halt then", "stop  that"], "stop", 0.6)
+    place.release()
+    released = find_release(place.lake.root)
+    assert released["n_unsure"] == 2
+    examples = load_training_set(place.lake.root).set_index("text")
+    unsure = examples[examples["origin"] == "unsure"]
+    assert unsure[["intent", "weight", "is_intent_only"]].to_dict("index") == {
+        text: {"intent": "stop", "weight": 0.6, "is_intent_only": True} for text in ("halt it", "stop  that")
+    }
+    assert examples.loc["play me one", "intent"] == "play"
+    place.release(unsure_from=1.0)
+    assert find_release(place.lake.root)["n_unsure"] == 0
+
+
 def test_a_roll_back_is_one_commit_and_what_is_withdrawn_stays_so(place: Place) -> None:
     with pytest.raises(DataError, match="table releases does not exist"):
         roll_back(place.lake, place.settings, "why")

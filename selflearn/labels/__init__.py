@@ -9,7 +9,7 @@ from selflearn.labels.calibration import (
     launch_error,
     with_outcomes,
 )
-from selflearn.labels.labelling import chosen_labels, weak_labels, with_support
+from selflearn.labels.labelling import chosen_labels, unsure_intents, weak_labels, with_support
 from selflearn.labels.projection import project
 from selflearn.labels.spans import Annotation, Span, annotate, bio_tags
 from selflearn.labels.tagged import learn_tags
@@ -32,6 +32,7 @@ __all__ = [
     "launch_error",
     "learn_tags",
     "project",
+    "unsure_intents",
     "weak_labels",
     "with_annotation",
     "with_outcomes",

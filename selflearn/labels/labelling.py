@@ -63,8 +63,36 @@ def chosen_labels(nodes: DataFrame, settings: Labels, calibration: Calibration |
         .withColumn("p_correct", F.when(F.col("is_goal"), F.col("p_goal")).otherwise(F.col("p_intent")))
         .withColumn("p_correct_lb", wilson_lower_bound(F.col("p_correct"), people))
         .withColumn("is_new", _is_new())
-        .withColumn("reason", _reason())
+        .withColumn("reason", _reason(F.when(F.col("is_goal"), "").otherwise("; its intent alone is sure enough")))
         .withColumn("goals", F.transform(F.filter("goals", _is_same_intent), _believed))
+    )
+
+
+def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFrame:
+    """The intent of each utterance's most probable goal, where its probability over all its goals is above `least`.
+
+    Columns `utterance_id, locale, context, text, intent, slots, is_intent_only, annotated_utterance, p_correct,
+    reason`; nothing is said of slots. As for a label at least `min_users` people stand behind it, and no one person
+    decides it: without them no other intent's goal would be more probable. It may well be wrong, so it is no label.
+    """
+    known = _with_reading(_with_leads(_utterances(nodes)))
+    rest = [
+        F.transform(F.filter("goals", chosen), lambda goal: goal["posterior_without_one"])
+        for chosen in (_is_same_intent, lambda goal: ~_is_same_intent(goal) & goal["intent"].isNotNull())
+    ]
+    is_anybodys = _total(rest[0]) >= F.coalesce(F.array_max(rest[1]), F.lit(0.0))
+    of_intent = {
+        "intent": F.col("top_intent"),
+        "slots": F.array().cast(tables.WEAK_LABELS.schema["slots"].dataType),
+        "is_intent_only": F.lit(True),
+        "annotated_utterance": F.col("text"),
+    }
+    return (
+        known.where((F.col("goal") != tables.OTHER_GOAL) & (F.col("n_users_behind") >= settings.min_users))
+        .withColumn("p_correct", F.least("intent_posterior", F.lit(1.0)))
+        .where((F.col("p_correct") > least) & is_anybodys)
+        .withColumns({"reason": _reason(F.lit("; the likeliest intent, and not sure")), **of_intent})
+        .select("utterance_id", "locale", "context", "text", *of_intent, "p_correct", "reason")
     )
 
 
@@ -124,9 +152,9 @@ def _with_leads(utterances: DataFrame) -> DataFrame:
     return utterances.withColumns(
         {
             "next_posterior": F.coalesce(most("posterior"), F.lit(0.0)),
-            "intent_posterior": F.aggregate(same, F.lit(0.0), lambda total, p: total + p),
+            "intent_posterior": _total(same),
             # Goals of other intents are taken as of one intent: no less than any of them has.
-            "next_intent": F.aggregate(rest, F.lit(0.0), lambda total, p: total + p),
+            "next_intent": _total(rest),
             "votes": F.array(*votes),
         }
     )
@@ -138,6 +166,10 @@ def _with_reading(utterances: DataFrame) -> DataFrame:
     surest = F.array_min(F.transform(read, lambda goal: F.struct((-goal["p_nlu"]).alias("minus"), goal["goal"])))
     found = utterances.withColumn("surest", surest)
     return found.withColumns({"nlu_goal": F.col("surest.goal"), "p_read": -F.col("surest.minus")}).drop("surest")
+
+
+def _total(values: Column) -> Column:
+    return F.aggregate(values, F.lit(0.0), lambda total, value: total + value)
 
 
 def _is_same_intent(goal: Column) -> Column:
@@ -164,7 +196,7 @@ def _is_new() -> Column:
     return ~F.coalesce(is_read, F.lit(False)) | (p_read < _SURE_READING)
 
 
-def _reason() -> Column:
+def _reason(ending: Column) -> Column:
     def share(value: Column) -> Column:
         return F.format_string("%.2f", value)
 
@@ -187,5 +219,4 @@ def _reason() -> Column:
         *(F.col(f"{voter}_evidence") for voter in VOTERS),
     )
     behind = F.concat(F.lit("; "), people(F.col("n_users_behind")), F.lit(" behind the label"))
-    alone = F.when(F.col("is_goal"), "").otherwise(F.lit("; its intent alone is sure enough"))
-    return F.concat(reading, said, paired, behind, strongest, alone)
+    return F.concat(reading, said, paired, behind, strongest, ending)

@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from selflearn.errors import DataError
 from selflearn.graph import window_days
-from selflearn.labels import with_annotation
+from selflearn.labels import unsure_intents, with_annotation
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, landing
 from selflearn.pipeline.learning import launch_set
@@ -116,10 +116,11 @@ def gather(context: StageContext, as_of: date, land: Land) -> Material:
         )
     golden = {name: _golden(context, name) for name in settings.release.golden}
     evidence = lake.read(tables.EVIDENCE, turn_date=window_days(as_of, settings.graph))
-    allowed = land(with_first_said(_unvetoed(context, labels), evidence))
+    said = land(with_first_said(_unvetoed(context, _with_unsure(context, labels, as_of)), evidence))
+    allowed = said.where("is_label")
     launch = _launch(context)
     launch = None if launch is None else land(launch)
-    chosen = _rows(select_labels(allowed, launch, _variants(context, as_of), settings.release))
+    chosen = _rows(select_labels(said, launch, _variants(context, as_of), settings.release))
     launch_rows = [] if launch is None else _rows(launch)
     known = [row for rows in golden.values() for row in rows]
     leaking, leaking_launch = leaks(chosen, known), leaks(launch_rows, known)
@@ -163,7 +164,7 @@ def gate(context: StageContext, material: Material, examples: Sequence[Row], cha
 RELEASE = Stage(
     "release",
     run_release,
-    (tables.WEAK_LABELS, tables.EVIDENCE, tables.GOAL_VARIANTS, tables.VETOES),
+    (tables.WEAK_LABELS, tables.GRAPH_NODES, tables.EVIDENCE, tables.GOAL_VARIANTS, tables.VETOES),
     (tables.TRAINING_SETS, tables.RELEASES),
 )
 
@@ -188,6 +189,16 @@ def _golden(context: StageContext, name: str) -> list[Row]:
 def _unvetoed(context: StageContext, rows: DataFrame) -> DataFrame:
     lake = context.lake
     return without_vetoed(rows, lake.read(tables.VETOES)) if lake.exists(tables.VETOES) else rows
+
+
+def _with_unsure(context: StageContext, labels: DataFrame, as_of: date) -> DataFrame:
+    """The labels, and the likeliest intents of words that have none: not `is_label`."""
+    nodes, settings = context.lake.read(tables.GRAPH_NODES, as_of=[as_of]), context.settings
+    unsure = unsure_intents(nodes, settings.labels, settings.release.unsure_from)
+    others = unsure.join(labels.select("utterance_id"), "utterance_id", "left_anti")
+    both = labels.withColumn("is_label", F.lit(True))
+    neither = {name: F.lit(False) for name in ("is_label", "is_new")}
+    return both.unionByName(others.withColumns(neither), allowMissingColumns=True)
 
 
 def _variants(context: StageContext, as_of: date) -> DataFrame | None:
@@ -243,6 +254,7 @@ def _record(context: StageContext, made: Made, examples: Sequence[Row], issues: 
         "n_corrected": origins.count("corrected"),
         "n_hard_negatives": origins.count("hard_negative"),
         "n_confirmed": origins.count("confirmed"),
+        "n_unsure": origins.count("unsure"),
         "champion_id": made.champion_id,
         "reason": verdict.reason,
         "figures": verdict.figures,

@@ -17,6 +17,8 @@ _ORIGINS = {
     "corrected": "mined: the deployed NLU read it otherwise, or was unsure",
     "hard_negative": "mined: near in words to a corrected one, but of another meaning",
     "confirmed": "mined: the deployed NLU reads it so, and people's behaviour agrees",
+    "unsure": "mined: the likeliest intent, and not sure; only in the split to train on, and to leave out where every "
+    "example has to be right",
 }
 
 

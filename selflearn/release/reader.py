@@ -43,7 +43,7 @@ def read_releases(path: str | Path) -> pd.DataFrame:
         DataError: there is no lake, no release in it, or another version wrote it.
     """
     releases = _table(path, "releases").to_pandas().sort_values(["as_of", "created_at"], ignore_index=True)
-    missing = sorted({"reason", "card", "issues", "n_hard_negatives"} - set(releases.columns))
+    missing = sorted({"reason", "card", "issues", "n_hard_negatives", "n_unsure"} - set(releases.columns))
     if missing:
         raise DataError(
             f"table releases of {path} lacks {', '.join(missing)}: an earlier version wrote it",

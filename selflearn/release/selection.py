@@ -1,4 +1,5 @@
-"""What the mine adds to the launch set: new labels first, what opposes them, and confirmed ones to keep the balance."""
+"""What the mine adds to the launch set: new labels first, what opposes them, confirmed ones to keep the balance, and
+the likeliest intents of words that have no label."""
 
 from __future__ import annotations
 
@@ -24,28 +25,30 @@ CHOSEN = (
     "is_held_out",
 )
 _RANK = "rank_of_origin"
-_ORIGINS = ("corrected", "hard_negative", "confirmed")
+_ORIGINS = ("corrected", "hard_negative", "confirmed", "unsure")
+_CONFIRMED, _UNSURE = 3, 4
 
 
 def select_labels(
-    labels: DataFrame, launch: DataFrame | None, variants: DataFrame | None, settings: Release
+    said: DataFrame, launch: DataFrame | None, variants: DataFrame | None, settings: Release
 ) -> DataFrame:
     """Columns of `CHOSEN`.
 
-    An utterance of the launch set is not mined. Per locale and intent at most `max_per_goal` labels are taken,
-    corrected ones first, the most certain before others, then hard negatives, then other confirmed ones; those that
-    are not corrected at most `confirmed_share` times as many as the locale's corrected ones. Which of them is left to
-    chance, by the hash that names them: the most certain are what the deployed NLU reads anyway, and teach least.
+    An utterance of the launch set is not mined. Per locale and intent at most `max_per_goal` utterances are taken,
+    corrected ones first, the most certain before others, then hard negatives, then other confirmed ones and unsure
+    ones alike; of those that are confirmed at most `confirmed_share` times as many as the locale's corrected ones.
+    Which of them is left to chance, by the hash that names them: the most certain are what the deployed NLU reads
+    anyway, and teach least. What is unsure is no test of anything: of held-out people it is left out.
 
     Args:
-        labels: rows of `split.with_first_said`.
+        said: rows of `split.with_first_said`: labels, and not `is_label` what `labels.unsure_intents` found.
         launch: `utterance_id`, and anything else.
         variants: rows of `tables.GOAL_VARIANTS`.
         settings: see there.
     """
-    mined = labels if launch is None else labels.join(launch.select("utterance_id"), "utterance_id", "left_anti")
-    ranked = _with_rank(mined, variants)
-    chosen = _balanced(_capped(ranked, settings), settings)
+    wanted = said.where("is_label OR NOT is_held_out")
+    mined = wanted if launch is None else wanted.join(launch.select("utterance_id"), "utterance_id", "left_anti")
+    chosen = _balanced(_capped(_with_rank(mined, variants), settings), settings)
     origin = F.element_at(F.array(*map(F.lit, _ORIGINS)), F.col(_RANK))
     return chosen.withColumns({"origin": origin, "weight": F.round("p_correct", 6)}).select(*CHOSEN)
 
@@ -65,12 +68,13 @@ def hard_negatives(labels: DataFrame, variants: DataFrame) -> DataFrame:
     return met.where("goal <> new_goal").select("utterance_id").distinct()
 
 
-def _with_rank(labels: DataFrame, variants: DataFrame | None) -> DataFrame:
+def _with_rank(mined: DataFrame, variants: DataFrame | None) -> DataFrame:
+    rank = F.when(~F.col("is_label"), _UNSURE).when(F.col("is_new"), 1)
     if variants is None:
-        return labels.withColumn(_RANK, F.when(F.col("is_new"), 1).otherwise(3))
-    opposed = hard_negatives(labels, variants).withColumn("is_opposed", F.lit(True))
-    rank = F.when(F.col("is_new"), 1).when(F.col("is_opposed"), 2).otherwise(3)
-    return labels.join(opposed, "utterance_id", "left").withColumn(_RANK, rank).drop("is_opposed")
+        return mined.withColumn(_RANK, rank.otherwise(_CONFIRMED))
+    opposed = hard_negatives(mined.where("is_label"), variants).withColumn("is_opposed", F.lit(True))
+    rank = rank.when(F.col("is_opposed"), 2).otherwise(_CONFIRMED)
+    return mined.join(opposed, "utterance_id", "left").withColumn(_RANK, rank).drop("is_opposed")
 
 
 def _capped(labels: DataFrame, settings: Release) -> DataFrame:
@@ -79,16 +83,20 @@ def _capped(labels: DataFrame, settings: Release) -> DataFrame:
 
 
 def _balanced(labels: DataFrame, settings: Release) -> DataFrame:
-    best_first = RowWindow.partitionBy("locale", "is_new").orderBy(*_best_first())
+    best_first = RowWindow.partitionBy("locale", "is_label", "is_new").orderBy(*_best_first())
     n_new = F.sum(F.col("is_new").cast("int")).over(RowWindow.partitionBy("locale"))
     place = F.row_number().over(best_first)
     return (
         labels.withColumns({"n_new": n_new, "place": place})
-        .where(F.col("is_new") | (F.col("place") <= F.ceil(F.col("n_new") * F.lit(settings.confirmed_share))))
+        .where(
+            F.col("is_new")
+            | ~F.col("is_label")
+            | (F.col("place") <= F.ceil(F.col("n_new") * F.lit(settings.confirmed_share)))
+        )
         .drop("n_new", "place", "nth")
     )
 
 
 def _best_first() -> list[Column]:
     certain = F.when(F.col("is_new"), F.col("p_correct_lb")).desc()
-    return [F.col(_RANK), certain, F.col("utterance_id")]
+    return [F.least(F.col(_RANK), F.lit(_CONFIRMED)), certain, F.col("utterance_id")]

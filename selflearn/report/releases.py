@@ -23,7 +23,7 @@ def releases_table(releases: pd.DataFrame) -> Table:
     table.add_column("reason", overflow="fold")
     for row in releases.to_dict("records"):
         state = "in use" if row["release_id"] in in_use else row["state"]
-        n_mined = sum(int(row[f"n_{name}"]) for name in ("corrected", "hard_negatives", "confirmed"))
+        n_mined = sum(int(row[f"n_{name}"]) for name in ("corrected", "hard_negatives", "confirmed", "unsure"))
         table.add_row(row["release_id"], state, f"{int(row['n_launch']):,} + {n_mined:,}", row["reason"])
     return table
 

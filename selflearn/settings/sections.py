@@ -190,6 +190,13 @@ class Release(_Section):
     confirmed_share: StrictFloat = Field(
         default=4.0, ge=0, description="most confirmed examples per new example, to keep the balance"
     )
+    unsure_from: StrictFloat = Field(
+        default=0.4,
+        gt=0,
+        le=1,
+        description="words that have no label teach their likeliest intent where it is more probable than this, "
+        "weighted by that; 1 teaches none",
+    )
     golden: dict[str, Source] = Field(
         default_factory=dict,
         description="name -> evaluation set, mapped like the launch set: a release must not lose on it, and nothing "

@@ -40,7 +40,7 @@ TRAINING_SETS = Table(
     partition=("release_id",),
     checks={
         "split_is_known": "split IN ('train', 'validation', 'test')",
-        "origin_is_known": "origin IN ('launch', 'corrected', 'hard_negative', 'confirmed')",
+        "origin_is_known": "origin IN ('launch', 'corrected', 'hard_negative', 'confirmed', 'unsure')",
         "weight_is_positive": "weight > 0 AND weight <= 1",
     },
     published=True,
@@ -58,6 +58,7 @@ RELEASES = Table(
         required("n_corrected", LONG),
         required("n_hard_negatives", LONG),
         required("n_confirmed", LONG),
+        required("n_unsure", LONG),
         optional("champion_id", STRING),
         required("reason", STRING),
         required("figures", MapType(STRING, DOUBLE)),
