@@ -5,8 +5,9 @@ of the log's users. Day by day each of them says a wording that works for others
 wording, of another goal, that works: as if the first had meant the second. Of many such wordings they take the one that
 looks most like the first, so that it passes for a rephrase. Half of the gangs push one false label all
 month, the others a new one each day, which all of the gang push on it. A label *succeeds* where the wording gets a
-weak label with the pushed goal that it does not get without colluders; a rewrite is planted where the wording is to be
-served as the lure. The yield is of utterances whose weak label is what people mostly meant by them.
+weak label with the pushed goal that it does not get without colluders; it is *taught* where a release would teach the
+wording the lure's intent, be it unsure, that it does not teach it without them; a rewrite is planted where the wording
+is to be served as the lure. The yield is of utterances whose weak label is what people mostly meant by them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from deltalake import DeltaTable
 from rapidfuzz import fuzz
 
 from common import print_figures, write_scores
+from selflearn.labels import unsure_intents
+from selflearn.lakehouse import tables
 from selflearn.lakehouse.store import Lakehouse
 from selflearn.pipeline import MINING, STAGES, day_range, run_pipeline
 from selflearn.session import build_session, effective_configuration
@@ -53,17 +56,20 @@ class Push(NamedTuple):
 
 
 class Mined(NamedTuple):
-    """Goals of weak labels, and what is to be said instead, by utterance."""
+    """Goals of weak labels, intents that are taught, and what is to be said instead, by utterance."""
 
     labels: dict[str, str]
+    taught: dict[str, str]
     rewrites: dict[str, str]
 
 
 class Attack(NamedTuple):
-    """Whether each label succeeded that was pushed all month, or for a day; rewrites planted; honest yield left."""
+    """Whether each label succeeded that was pushed all month, or for a day; labels taught; rewrites planted; honest
+    yield left."""
 
     lasting: tuple[bool, ...]
     daily: tuple[bool, ...]
+    n_taught: int
     n_rewrites: int
     yield_kept: float
 
@@ -203,23 +209,31 @@ def mined(work: Path, logs: Path, launch: Path) -> Mined:
     lake = Lakehouse(build_session("selflearn benchmark collusion"), settings.lake)
     for _ in run_pipeline(lake, settings, days, _STAGES):
         pass
-    labels = DeltaTable(f"{settings.lake}/weak_labels").to_pandas(columns=["utterance_id", "goal"])
+    labels = DeltaTable(f"{settings.lake}/weak_labels").to_pandas(columns=["utterance_id", "goal", "intent"])
+    nodes = lake.read(tables.GRAPH_NODES, as_of=[days[-1]])
+    unsure = unsure_intents(nodes, settings.labels, settings.release.unsure_from).select("utterance_id", "intent")
+    taught = dict(unsure.toPandas().itertuples(index=False))
+    taught |= dict(zip(labels["utterance_id"], labels["intent"], strict=True))
     rewrites = DeltaTable(f"{settings.lake}/rewrites").to_pandas(columns=["utterance_id", "target_text", "state"])
     served = rewrites.loc[rewrites["state"] != "retired", ["utterance_id", "target_text"]]
     shutil.rmtree(work)
-    return Mined(dict(labels.itertuples(index=False)), dict(served.itertuples(index=False)))
+    goals = dict(zip(labels["utterance_id"], labels["goal"], strict=True))
+    return Mined(goals, taught, dict(served.itertuples(index=False)))
 
 
 def attack(gangs: Sequence[Sequence[Push]], found: Mined, honest: Mined, yield_kept: float) -> Attack:
     """What became of the labels and rewrites that were pushed."""
-    lasting, daily, n_rewrites = [], [], 0
+    lasting, daily, n_taught, n_rewrites = [], [], 0, 0
     for pushed in gangs:
         for push in pushed:
             utterance, goal = utterance_of(push.wording), _goal(push.lure)
             is_planted = found.labels.get(utterance) == goal != honest.labels.get(utterance)
             (lasting if len(push.days) > 1 else daily).append(is_planted)
+            intent = push.lure["intent"]
+            otherwise = (push.wording["intent"], honest.taught.get(utterance))
+            n_taught += found.taught.get(utterance) == intent and intent not in otherwise
             n_rewrites += found.rewrites.get(utterance) == normalise_text(push.lure["text"])
-    return Attack(tuple(lasting), tuple(daily), n_rewrites, yield_kept)
+    return Attack(tuple(lasting), tuple(daily), n_taught, n_rewrites, yield_kept)
 
 
 def scores(attacks: Mapping[int, Attack]) -> dict[str, Any]:
@@ -232,6 +246,7 @@ def scores(attacks: Mapping[int, Attack]) -> dict[str, Any]:
     return {
         **{f"pushed_{name}": len(pushed) for name, pushed in of.items()},
         **{f"success_{name}": sum(pushed) / max(1, len(pushed)) for name, pushed in of.items()},
+        "taught": sum(found.n_taught for found in attacks.values()) / max(1, len(of["all"])),
         "planted_rewrites": sum(found.n_rewrites for found in attacks.values()),
         "yield_kept": {str(seed): found.yield_kept for seed, found in attacks.items()},
     }

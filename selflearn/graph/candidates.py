@@ -19,6 +19,7 @@ OTHER_PRIOR = 0.02
 COINCIDENCE = 0.05
 """Least chance that two unrelated turns of a session share a goal: people come back to what they asked."""
 MOST_BY_VARIANTS = 3.0
+"""What variants add stays below this, however many there are: one NLU read them all, and misreads like words alike."""
 SILENCE = 1e-9
 """What others add for a goal is nothing below this: sums from which a part is taken again are no more exact."""
 _NLU, _OUTCOME, _PAIR, _VARIANT, _PRIOR, _ = range(len(SOURCES))
@@ -298,10 +299,7 @@ def offsets_in(row: Ints, n_rows: int) -> Ints:
 
 
 def _damped(gain: Floats, n_links: Floats) -> tuple[Floats, Floats, Floats]:
-    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n).
-
-    What variants add stays below `MOST_BY_VARIANTS`: one NLU read them all, and misreads like words alike.
-    """
+    """What all pairs, those with what was said before alone, and variants add: n of them count as sqrt(n)."""
     pair, before, variant = (
         gain[:, which].sum(axis=1) / np.sqrt(np.maximum(n_links[:, which].sum(axis=1), 1.0))
         for which in ([_AFTER, _BEFORE], [_BEFORE], [_BY_VARIANT])

@@ -26,7 +26,7 @@ CHOSEN = (
 )
 _RANK = "rank_of_origin"
 _ORIGINS = ("corrected", "hard_negative", "confirmed", "unsure")
-_CONFIRMED, _UNSURE = 3, 4
+_CORRECTED, _OPPOSED, _CONFIRMED, _UNSURE = range(1, 5)
 
 
 def select_labels(
@@ -69,11 +69,11 @@ def hard_negatives(labels: DataFrame, variants: DataFrame) -> DataFrame:
 
 
 def _with_rank(mined: DataFrame, variants: DataFrame | None) -> DataFrame:
-    rank = F.when(~F.col("is_label"), _UNSURE).when(F.col("is_new"), 1)
+    rank = F.when(~F.col("is_label"), _UNSURE).when(F.col("is_new"), _CORRECTED)
     if variants is None:
         return mined.withColumn(_RANK, rank.otherwise(_CONFIRMED))
     opposed = hard_negatives(mined.where("is_label"), variants).withColumn("is_opposed", F.lit(True))
-    rank = rank.when(F.col("is_opposed"), 2).otherwise(_CONFIRMED)
+    rank = rank.when(F.col("is_opposed"), _OPPOSED).otherwise(_CONFIRMED)
     return mined.join(opposed, "utterance_id", "left").withColumn(_RANK, rank).drop("is_opposed")
 
 
