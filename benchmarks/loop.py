@@ -4,8 +4,9 @@ A deployment is simulated: people who say what other people wrote, a noisy recog
 on a few sentences of each intent. Every cycle is a day of the log; then each system learns from its log so far, the NLU
 is trained anew, and both it and the rewrites go live. All systems meet the same people with the same wants. The test
 is of sentences and people that are in no log. `share` is the part of the oracle's gain that a system has, where the
-oracle gets gold for every turn. A run that was cut short goes on where it was when started again with the same
-arguments: what is done stands in `records.jsonl`.
+oracle gets gold for every turn. With `--encoder` the project knows a pretrained encoder; what that one brings by itself
+is the system `distilled`, which learns from words alone. A run that was cut short goes on where it was when started
+again with the same arguments: what is done stands in `records.jsonl`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,20 @@ import pandas as pd
 import selflearn
 from common import print_figures, write_scores
 from loop_scores import Meant, Unseen, nlu_scores, plot, summary, traffic_scores
-from loop_systems import Marupa, Nothing, Oracle, PairCounts, Row, SelfTraining, SuccessChain, System, example_of
+from loop_systems import (
+    Distilled,
+    Marupa,
+    Nothing,
+    Oracle,
+    PairCounts,
+    Row,
+    SelfTraining,
+    SuccessChain,
+    System,
+    example_of,
+)
 from loop_wordings import pool_of
+from selflearn.encoding import load_encoder
 from selflearn.nlu import Example, ReferenceNLU
 from selflearn.settings import USER_KEY_VARIABLE
 from selflearn.simulate.deployment import Assistant, Deployment, Division, Wording, World, divide
@@ -62,7 +75,8 @@ PLAIN: dict[str, Callable[[Sequence[Example]], System]] = {
     "oracle": Oracle,
 }
 ABLATED = ("context", "variants", "support", "calibration", "self-awareness")
-SYSTEMS = (*PLAIN, _PROJECT, *(f"{_PROJECT} without {part}" for part in ABLATED))
+_DISTILLED = "distilled"
+SYSTEMS = (*PLAIN, _DISTILLED, _PROJECT, *(f"{_PROJECT} without {part}" for part in ABLATED))
 
 
 def main() -> None:
@@ -83,13 +97,15 @@ def main() -> None:
     for seed in range(_FIRST_SEED, _FIRST_SEED + given.seeds):
         division = divide(wordings, given.launch, _TEST_SHARE, seed)
         for name in given.systems:
-            for record in contest(name, division, world, seed, given.out / "work", _done(file, name, seed)):
+            work, n_done = given.out / "work", _done(file, name, seed)
+            for record in contest(name, division, world, seed, work, n_done, given.encoder):
                 print(json.dumps(record), flush=True)
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(record) + "\n")
     records = pd.read_json(file, lines=True)
     figures = {
         "pool": given.pool,
+        "encoder": given.encoder and load_encoder(given.encoder).encoder_id,
         "launch_sentences_per_intent": given.launch,
         "seeds": given.seeds,
         "first_seed": _FIRST_SEED,
@@ -103,7 +119,13 @@ def main() -> None:
 
 
 def contest(
-    name: str, division: Division, world: World, seed: int, work: Path, n_done: int = 0
+    name: str,
+    division: Division,
+    world: World,
+    seed: int,
+    work: Path,
+    n_done: int = 0,
+    encoder: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run one system in a world of its own, and yield a record for each cycle; cycle 0 is the launched NLU.
 
@@ -118,7 +140,7 @@ def contest(
     test = Unseen.of(deployment.test(), nlu, popularity, world.with_slots)
     folder = work / f"{name.replace(' ', '-')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    system, meant = _system(name, launch, division, folder, world.with_slots), Meant(world.with_slots)
+    system, meant = _system(name, launch, division, folder, world.with_slots, encoder), Meant(world.with_slots)
     assistant = Assistant(nlu, "launch")
     if not n_done:
         yield {"system": name, "seed": seed, "cycle": 0, **nlu_scores(nlu, test)}
@@ -163,16 +185,20 @@ def _shown(value: dict[str, float]) -> str:
     return f"{value['mean']:,.3f}{spread}"
 
 
-def _system(name: str, launch: Sequence[Example], division: Division, folder: Path, with_slots: bool) -> System:
+def _system(
+    name: str, launch: Sequence[Example], division: Division, folder: Path, with_slots: bool, encoder: str | None
+) -> System:
     if name in PLAIN:
         return PLAIN[name](launch)
+    if name == _DISTILLED:
+        return Distilled(launch, load_encoder(encoder))
     # Only here is a JVM wanted.
     from loop_project import PARTS, WHOLE, Project
     from selflearn.session import build_session
 
     part = PARTS[name.removeprefix(f"{_PROJECT} without ")] if name != _PROJECT else WHOLE
     spark = build_session("selflearn benchmark loop", extra={"spark.sql.shuffle.partitions": "2"})
-    return Project(spark, folder, [_launch_row(one, with_slots) for one in division.launch], part)
+    return Project(spark, folder, [_launch_row(one, with_slots) for one in division.launch], part, encoder)
 
 
 def _example(wording: Wording, with_slots: bool) -> Example:
@@ -209,6 +235,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=4_000, help="sessions a cycle")
     parser.add_argument("--silent", type=float, default=0.1, help="share of failures of which nobody says anything")
+    parser.add_argument("--encoder", help="a sentence-transformers model or folder that the project may use")
     parser.add_argument("--slots", action="store_true", help="frames with slots, not intents alone")
     parser.add_argument(
         "--systems", type=lambda text: text.split(","), default=[*PLAIN, _PROJECT], help=f"of: {', '.join(SYSTEMS)}"
@@ -218,6 +245,8 @@ def _arguments() -> argparse.Namespace:
     unknown = sorted(set(given.systems) - set(SYSTEMS))
     if unknown:
         parser.error(f"--systems: {', '.join(unknown)} is none of {', '.join(SYSTEMS)}")
+    if _DISTILLED in given.systems and not given.encoder:
+        parser.error(f"--systems: {_DISTILLED} needs --encoder")
     return given
 
 

@@ -54,12 +54,14 @@ without self-awareness what became of a rewritten turn is said of the wording th
 class Project:
     """`selflearn run` over each new day, and what it released."""
 
-    def __init__(self, spark: SparkSession, work: Path, launch: Sequence[Row], part: Part = WHOLE) -> None:
+    def __init__(
+        self, spark: SparkSession, work: Path, launch: Sequence[Row], part: Part = WHOLE, encoder: str | None = None
+    ) -> None:
         """Begin with an empty lake in a folder; `launch` has rows of the launch set."""
         self._logs = work / "logs"
         self._logs.mkdir(parents=True)
         (work / "launch.jsonl").write_text(_lines(launch), encoding="utf-8")
-        self._settings = settings_without(part, work)
+        self._settings = settings_without(part, work, encoder)
         self._lake = Lakehouse(spark, self._settings.lake)
         self._stages = [stage for stage in (*MINING, *LEARNING) if stage.name not in part.skipped]
         self._part = part
@@ -95,13 +97,14 @@ class Project:
         return examples_of(released.to_dict("records"))
 
 
-def settings_without(part: Part, work: Path) -> Settings:
+def settings_without(part: Part, work: Path, encoder: str | None = None) -> Settings:
     """Settings of a lake, logs and launch set in a folder; of days that may well differ in volume."""
     whole: dict[str, Any] = {
         "lake": str(work / "lake"),
         "source": {"path": str(work / "logs" / "{date}.jsonl"), "raw_schema": _LOG_SCHEMA},
         "launch": {"path": str(work / "launch.jsonl")},
         "turns": {"max_volume_factor": None},
+        "variants": {"encoder": encoder},
     }
     for section, changes in part.settings.items():
         whole[section] = whole.get(section, {}) | changes

@@ -23,9 +23,11 @@ from selflearn.detect import learn_daily
 from selflearn.detect.comparison import compare_sessions
 from selflearn.detect.detection import MAX_SAMPLED_PER_DAY
 from selflearn.detect.detector import scored_turns
+from selflearn.encoding import Encoder
 from selflearn.labels.spans import annotate
 from selflearn.lakehouse import tables
-from selflearn.nlu import Example, Tagged
+from selflearn.nlu import Example, IntentReader, Tagged
+from selflearn.ragged import Floats
 from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, Chain, absorb
 from selflearn.settings import Detect
 from selflearn.simulate.deployment import Rewrite, Told
@@ -112,6 +114,35 @@ class SelfTraining(Labeller):
             if goal is not None:
                 self._read[row["text"]] = (goal, row["nlu_score"])
         return self.trained_on({text: read for text, read in self._read.items() if read[1] >= _CONFIDENT})
+
+
+class Distilled(Labeller):
+    """What an NLU means that reads by a pretrained encoder's vectors, too, and learnt the launch set alone.
+
+    It tells what the encoder brings by itself: no turn is looked at but for its words.
+    """
+
+    def __init__(self, launch: Sequence[Example], encoder: Encoder) -> None:
+        super().__init__(launch)
+        self._encoder = encoder
+        self._teacher = IntentReader(launch, self._vectors([example.text for example in launch]))
+        self._read: dict[str, tuple[str, float]] = {}
+
+    def learn(self, day: date, rows: Sequence[Row], told: Sequence[Told]) -> Learnt:
+        new = sorted({row["text"] for row in rows} - set(self._read))
+        p = self._teacher.probabilities(new, [""] * len(new), self._vectors(new))
+        for text, of_intents in zip(new, p, strict=True):
+            best = int(of_intents.argmax())
+            self._read[text] = (self._teacher.intents[best], float(of_intents[best]))
+        known = {example.text.casefold() for example in self._launch}
+        likely = [
+            (text, *read) for text, read in self._read.items() if read[1] >= _LIKELY and text.casefold() not in known
+        ]
+        found = [Label(text, frame_goal(intent, ()), p) for text, intent, p in likely]
+        return Learnt(found, [*self._launch, *(Example(text, "", intent) for text, intent, _ in likely)])
+
+    def _vectors(self, texts: Sequence[str]) -> Floats:
+        return self._encoder.encode(texts).astype(np.float64)
 
 
 class Oracle(Labeller):

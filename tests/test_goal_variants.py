@@ -19,7 +19,7 @@ from selflearn.evaluate import evaluate_variants
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.store import CommitLabel, Lakehouse, versions
 from selflearn.pipeline import STAGES, run_stage
-from selflearn.pipeline.variants import new_encoder, newest_encoder
+from selflearn.pipeline.encoders import new_encoder, newest_encoder
 from selflearn.settings import Settings, Source, Variants
 from selflearn.turns import utterance_id
 from selflearn.variants import Limits

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from selflearn.errors import DataError
-from selflearn.graph import GoalIntents, PoolWeights, Refit, fit_refit, goal_intents, with_refit
+from selflearn.graph import GoalIntents, PoolWeights, Refit, Said, fit_refit, goal_intents, with_refit
 from selflearn.graph.candidates import LEAST, OTHER
 from selflearn.graph.refit import halves
 from selflearn.graph.weights import MIN_ANCHORS, SOURCES
@@ -55,9 +55,9 @@ def refitted(rows: pd.DataFrame, launch: Sequence[Example] = ()) -> Refit:
 
 
 def read(refit: Refit, text: str, *goals: int) -> list[float]:
-    """Probabilities of a sentence's candidates."""
-    row = np.zeros(len(goals), dtype=np.int64)
-    return np.exp(refit.evidence([text], [""], row, np.array(goals))).tolist()
+    """Probabilities of a sentence's candidates, where the NLU held each to be certain."""
+    row, certain = np.zeros(len(goals), dtype=np.int64), np.zeros(len(goals))
+    return np.exp(refit.evidence(Said([text], [""]), row, np.array(goals), certain)).tolist()
 
 
 def test_what_others_mean_is_read_into_a_sentence_that_nobody_said() -> None:
@@ -70,6 +70,34 @@ def test_what_others_mean_is_read_into_a_sentence_that_nobody_said() -> None:
     named, left = read(refit, "play a tango", LAMP, OTHER)
     assert named + left == pytest.approx(1, rel=1e-3)
     assert read(refit, "play a tango", UNHEARD) == [pytest.approx(LEAST, rel=1e-3)]
+
+
+def test_it_takes_the_place_of_what_the_nlu_says_of_intents() -> None:
+    """What the NLU says of the values of one intent is left, and of the intent what the refit says beyond it."""
+    refit, goals = refitted(candidates()), np.array([LAMP, ROCK, JAZZ, OTHER])
+    nlu = np.log([0.1, 0.6, 0.2, 0.1])
+    row = np.zeros(4, dtype=np.int64)
+    found = refit.evidence(Said(["switch on the porch lamp"], [""]), row, goals, nlu)
+    p = np.log(np.maximum(read(refit, "switch on the porch lamp", *goals), LEAST))
+    assert found.tolist() == pytest.approx((p - np.log([0.1, 0.8, 0.8, 0.1])).tolist(), abs=0.002)
+    two = refit.evidence(Said(["play a tango", "switch on the porch lamp"], ["", ""]), row + 1, goals, nlu)
+    assert two.tolist() == found.tolist()
+
+
+def test_vectors_tell_what_letters_do_not() -> None:
+    """Sentences of one meaning point one way, whatever their words."""
+    ways = {LAMP: np.array([1.0, 0.0]), ROCK: np.array([0.0, 1.0])}
+    vectors = {text: ways[goal] for text, goal in sentences()}
+    strange = "xyzzy"
+    by_vector = fit_refit(candidates(), WEIGHTS, INTENTS, [], vectors)
+    assert by_vector is not None
+    assert by_vector.dimension == 2
+    row, goals, certain = np.zeros(2, dtype=np.int64), np.array([LAMP, ROCK]), np.zeros(2)
+    for goal, way in ways.items():
+        lamp, rock = by_vector.evidence(Said([strange], [""], way[None, :]), row, goals, certain)
+        assert (lamp > rock) == (goal == LAMP)
+    table = with_refit(candidates(), by_vector, vectors)
+    assert (table.loc[table["outcome_evidence"] > 0, "refit_evidence"] > math.log(0.8)).all()
 
 
 def test_no_sentence_confirms_itself() -> None:

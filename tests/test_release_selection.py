@@ -92,6 +92,7 @@ def labels() -> list[Row]:
                 ]
             ),
             p_correct_lb=rng.choice([0.3, 0.5, 0.7]),
+            n_users=rng.choice([1, 2, 2, 5]),
         )
         for number in range(200)
     ]
@@ -156,6 +157,7 @@ def selected(labels: list[Row], launch: list[Row], variants: set[tuple[str, str]
         key=lambda row: (
             rank(origins[row["utterance_id"]]),
             -row["p_correct_lb"] if row["is_new"] else 0,
+            -row["n_users"],
             row["utterance_id"],
         ),
     )

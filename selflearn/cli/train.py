@@ -57,8 +57,8 @@ def train_encoder_command(
     """Train an encoder on the log, and on the launch set where the settings name one; writes a folder."""
     from selflearn.lakehouse.store import Lakehouse
     from selflearn.pipeline import day_range
+    from selflearn.pipeline.encoders import new_encoder
     from selflearn.pipeline.encoding import train_on_lake
-    from selflearn.pipeline.variants import new_encoder
     from selflearn.session import build_session
     from selflearn.settings import load_settings
     from selflearn.variants.training import check_folder, require_torch

@@ -12,7 +12,7 @@ from selflearn.graph.inference import (
 )
 from selflearn.graph.messages import first_messages, links, merge_messages
 from selflearn.graph.pool import own_beliefs, pool_evidence
-from selflearn.graph.refit import GoalIntents, Refit, fit_refit, goal_intents
+from selflearn.graph.refit import GoalIntents, Refit, Said, Vectors, fit_refit, goal_intents
 from selflearn.graph.significance import significant
 from selflearn.graph.weights import (
     FIRST,
@@ -30,6 +30,8 @@ __all__ = [
     "GoalIntents",
     "PoolWeights",
     "Refit",
+    "Said",
+    "Vectors",
     "Window",
     "ambiguous_utterances",
     "anchor_candidates",

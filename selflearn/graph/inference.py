@@ -16,7 +16,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 from selflearn.graph.candidates import Candidates
 from selflearn.graph.columns import BY_PEOPLE, fields, numbers, read_candidates
 from selflearn.graph.people import n_people
-from selflearn.graph.refit import Refit
+from selflearn.graph.refit import Refit, Said, Vectors, vectors_of
 from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window, goal_id, n_votes
@@ -50,15 +50,15 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
     return rows.select(*columns).toPandas().sort_values(["utterance_id", "goal"])
 
 
-def with_refit(candidates: pd.DataFrame, refit: Refit) -> pd.DataFrame:
+def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None = None) -> pd.DataFrame:
     """Rows of `outcome_candidates` or `anchor_candidates` with what the refit says of them."""
     if candidates.empty:
         return candidates
     utterance, _ = pd.factorize(candidates["utterance_id"])
     about = candidates.drop_duplicates("utterance_id")
-    texts, contexts = about["text"].tolist(), about["context"].tolist()
-    goal = candidates["goal"].to_numpy(dtype=np.int64)
-    return candidates.assign(refit_evidence=refit.evidence(texts, contexts, utterance.astype(np.int64), goal))
+    said = Said(about["text"].tolist(), about["context"].tolist(), vectors_of(about["text"].tolist(), vectors))
+    goal, nlu = candidates["goal"].to_numpy(dtype=np.int64), candidates["nlu_evidence"].to_numpy(dtype=np.float64)
+    return candidates.assign(refit_evidence=refit.evidence(said, utterance.astype(np.int64), goal, nlu))
 
 
 def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
@@ -83,7 +83,8 @@ def graph_nodes(
     `posterior_without_one` is what the posterior would be without what any one person did: what changes it to another
     goal's favour rests on that person.
 
-    `names` are the `goal_names`.
+    `names` are the `goal_names`. If the refit learnt with vectors, `pooled` has each text's `vector`, null where it is
+    not known.
     """
     schema = tables.GRAPH_NODES.schema
     columns = [field.name for field in schema]
@@ -93,8 +94,8 @@ def graph_nodes(
         for batch in batches:
             candidates = read_candidates(batch)
             if refit is not None:
-                texts, contexts = batch.column("text").to_pylist(), batch.column("context").to_pylist()
-                evidence = refit.evidence(texts, contexts, candidates.utterance, candidates.goal)
+                nlu = candidates.evidence[:, SOURCES.index("nlu_evidence")]
+                evidence = refit.evidence(_said(batch, refit.dimension), candidates.utterance, candidates.goal, nlu)
                 candidates.evidence[:, SOURCES.index("refit_evidence")] = evidence
             posterior, rank = candidates.posterior(weights)
             rest, _ = _without_one(batch, candidates).posterior(weights)
@@ -115,6 +116,17 @@ def graph_nodes(
             yield pa.RecordBatch.from_arrays([made[n] if n in made else of_utterance.column(n) for n in found], found)
 
     return pooled.mapInArrow(run, StructType(by_id)).join(names, "goal_id").select(*columns)
+
+
+def _said(batch: pa.RecordBatch, dimension: int) -> Said:
+    texts, contexts = batch.column("text").to_pylist(), batch.column("context").to_pylist()
+    if not dimension:
+        return Said(texts, contexts)
+    vectors = np.zeros((len(texts), dimension))
+    lists = batch.column("vector")
+    is_known = lists.is_valid().to_numpy(zero_copy_only=False)
+    vectors[is_known] = lists.drop_null().flatten().to_numpy().reshape(-1, dimension)
+    return Said(texts, contexts, vectors)
 
 
 def _without_one(batch: pa.RecordBatch, candidates: Candidates) -> Candidates:

@@ -2,7 +2,7 @@
 
     log p(g | u) = w_nlu * log p_nlu(g | u) + w_outcome * outcome + w_pair * messages of pairs
                  + w_variant * messages of variants + w_prior * log prior(g)
-                 + w_refit * log p_refit(intent of g | u) + const
+                 + w_refit * log (p_refit(intent of g | u) / p_nlu(intent of g | u)) + const
 
 over each utterance's few candidate goals, kept as a list in the utterance's row, so that a round is a join and a list
 of what each was told. There are two: first each utterance says what it means by itself, then what it means in view of

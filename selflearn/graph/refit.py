@@ -2,12 +2,13 @@
 
 The pool knows from what people did what many utterances mean that the deployed NLU misreads; what is trained on that
 reads the others by it. Texts are halved and each half is read by what learnt from the other (cross-fitting), so that
-no sentence confirms itself, be it in another context or one of the launch set.
+no sentence confirms itself, be it in another context or one of the launch set. It reads intents in the deployed NLU's
+place: of that one's reading of the same words what it says of values is left, and little more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -60,20 +61,56 @@ def goal_intents(masses: DataFrame) -> GoalIntents | None:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Sentences: normalised texts, contexts, and the texts' vectors, shape (sentences, dimension), where there are any.
+
+    A vector is zero where it is not known.
+    """
+
+    texts: Sequence[str]
+    contexts: Sequence[str]
+    vectors: Floats | None = None
+
+    def rows(self, chosen: Ints) -> Said:
+        """Some of the sentences."""
+        texts, contexts = ([column[row] for row in chosen.tolist()] for column in (self.texts, self.contexts))
+        return Said(texts, contexts, None if self.vectors is None else self.vectors[chosen])
+
+
+Vectors = Mapping[str, Floats]
+"""Of texts that an encoder knows, all of one length."""
+
+
+def vectors_of(texts: Sequence[str], vectors: Vectors | None) -> Floats | None:
+    """Shape (texts, dimension); None where there are no vectors at all."""
+    if not vectors:
+        return None
+    unknown = np.zeros_like(next(iter(vectors.values())))
+    return np.array([vectors.get(text, unknown) for text in texts], dtype=np.float64).reshape(len(texts), len(unknown))
+
+
+@dataclass(frozen=True)
 class Refit:
-    """Readers of both halves, and what the intents of goals are; a reader's half is the one that it has not seen."""
+    """Readers of both halves, and what the intents of goals are; a reader's half is the one that it has not seen.
+
+    `dimension` is that of the vectors that they learnt with, 0 without any.
+    """
 
     readers: tuple[IntentReader, ...]
     intents: GoalIntents
+    dimension: int = 0
 
-    def evidence(self, texts: Sequence[str], contexts: Sequence[str], utterance: Ints, goal: Ints) -> Floats:
-        """Log probability of each candidate's intent; of `OTHER`, of all that no candidate has.
+    def evidence(self, said: Said, utterance: Ints, goal: Ints, nlu: Floats) -> Floats:
+        """Log of how much more probable each candidate's intent is than the NLU had it.
+
+        Of `OTHER` it is that of all that no candidate has.
 
         Args:
-            texts, contexts: of the utterances.
-            utterance, goal: of the candidates, `utterance` counting the texts.
+            said: the utterances.
+            utterance, goal: of the candidates, `utterance` counting what was said.
+            nlu: the NLU's log probability of each candidate.
         """
-        p = self._probabilities(texts, contexts)
+        p = self._probabilities(said)
         intent = self.intents.of(goal)
         is_known = intent != _UNKNOWN
         found = np.zeros(len(goal))
@@ -82,15 +119,20 @@ class Refit:
         named[utterance[is_known], intent[is_known]] = True
         is_other = goal == OTHER
         found[is_other] = 1 - (p * named).sum(axis=1)[utterance[is_other]]
-        return np.asarray(np.round(np.log(np.maximum(found, LEAST)), _DIGITS))
+        kind = np.where(is_other, len(self.intents.names), intent)
+        _, same = np.unique(np.column_stack([utterance, kind]), axis=0, return_inverse=True)
+        read = np.bincount(same, weights=np.exp(nlu))[same] if len(goal) else nlu
+        refitted, deployed = (np.log(np.clip(p_intent, LEAST, 1.0)) for p_intent in (found, read))
+        return np.asarray(np.round(refitted - deployed, _DIGITS))
 
-    def _probabilities(self, texts: Sequence[str], contexts: Sequence[str]) -> Floats:
-        """Shape (texts, names of intents)."""
+    def _probabilities(self, said: Said) -> Floats:
+        """Shape (sentences, names of intents)."""
         place = {name: at for at, name in enumerate(self.intents.names)}
-        found, half = np.zeros((len(texts), len(place))), halves(texts)
+        found, half = np.zeros((len(said.texts), len(place))), halves(said.texts)
         for own, reader in enumerate(self.readers):
-            rows = np.flatnonzero(half == own).tolist()
-            p = reader.probabilities([texts[row] for row in rows], [contexts[row] for row in rows])
+            rows = np.flatnonzero(half == own)
+            some = said.rows(rows)
+            p = reader.probabilities(some.texts, some.contexts, some.vectors)
             for at, name in enumerate(reader.intents):
                 if name in place:
                     found[rows, place[name]] = p[:, at]
@@ -98,19 +140,25 @@ class Refit:
 
 
 def fit_refit(
-    candidates: pd.DataFrame, weights: PoolWeights, intents: GoalIntents, launch: Sequence[Example]
+    candidates: pd.DataFrame,
+    weights: PoolWeights,
+    intents: GoalIntents,
+    launch: Sequence[Example],
+    vectors: Vectors | None = None,
 ) -> Refit | None:
     """Learn from what utterances mean by the pool, and from the launch set.
 
     `candidates` has `utterance_id, text, context, goal` and the columns `SOURCES`, sorted by utterance. None of fewer
-    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from.
+    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from. With `vectors` sentences are read by them,
+    too.
     """
     examples = [*launch, *_examples(candidates, weights, intents)]
     half = halves([example.text for example in examples])
     of_others = [[one for one, at in zip(examples, half, strict=True) if at != own] for own in range(_HALVES)]
     if candidates["utterance_id"].nunique() < MIN_ANCHORS or not all(of_others):
         return None
-    return Refit(tuple(IntentReader(learnt_from) for learnt_from in of_others), intents)
+    readers = [IntentReader(some, vectors_of([one.text for one in some], vectors)) for some in of_others]
+    return Refit(tuple(readers), intents, len(next(iter(vectors.values()))) if vectors else 0)
 
 
 def halves(texts: Sequence[str]) -> Ints:

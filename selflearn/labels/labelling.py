@@ -72,8 +72,9 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
     """The intent of each utterance's most probable goal, where its probability over all its goals is above `least`.
 
     Columns `utterance_id, locale, context, text, intent, slots, is_intent_only, annotated_utterance, p_correct,
-    reason`; nothing is said of slots. As for a label at least `min_users` people stand behind it, and no one person
-    decides it: without them no other intent's goal would be more probable. It may well be wrong, so it is no label.
+    n_users, reason`; nothing is said of slots. As for a label at least `min_users` people stand behind it, and no one
+    person decides it: without them no other intent's goal would be more probable. It may well be wrong, so it is no
+    label.
     """
     known = _with_reading(_with_leads(_utterances(nodes)))
     rest = [
@@ -92,7 +93,7 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
         .withColumn("p_correct", F.least("intent_posterior", F.lit(1.0)))
         .where((F.col("p_correct") > least) & is_anybodys)
         .withColumns({"reason": _reason(F.lit("; the likeliest intent, and not sure")), **of_intent})
-        .select("utterance_id", "locale", "context", "text", *of_intent, "p_correct", "reason")
+        .select("utterance_id", "locale", "context", "text", *of_intent, "p_correct", "n_users", "reason")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from selflearn.errors import DataError
 from selflearn.nlu.classifiers import IntentClassifier
@@ -12,12 +13,15 @@ from selflearn.nlu.examples import Example
 from selflearn.nlu.features import SentenceFeatures
 from selflearn.ragged import Floats
 
+_VECTOR_LENGTH = 2.0
+"""N-grams of words and those of characters have length one each."""
+
 
 class IntentReader:
-    """Reads sentences as intents, as `ReferenceNLU` does."""
+    """Reads sentences as intents, as `ReferenceNLU` does, and by an encoder's vectors where they are given."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        """Learn from examples.
+    def __init__(self, examples: Sequence[Example], vectors: Floats | None = None) -> None:
+        """Learn from examples; `vectors`, shape (examples, dimension), are of their texts.
 
         Raises:
             DataError: there are none.
@@ -26,15 +30,21 @@ class IntentReader:
             raise DataError("the intent reader got no examples", "give a training set that has some")
         texts, contexts = [one.text for one in examples], [one.context for one in examples]
         self._features = SentenceFeatures().fit(texts, contexts)
-        self._classifier = IntentClassifier(self._features.transform(texts, contexts), examples)
+        self._classifier = IntentClassifier(self._of(texts, contexts, vectors), examples)
 
     @property
     def intents(self) -> tuple[str, ...]:
         """What is told apart, in the order of `probabilities`."""
         return self._classifier.intents
 
-    def probabilities(self, texts: Sequence[str], contexts: Sequence[str]) -> Floats:
-        """Shape (sentences, intents)."""
+    def probabilities(self, texts: Sequence[str], contexts: Sequence[str], vectors: Floats | None = None) -> Floats:
+        """Shape (sentences, intents); with vectors where it learnt with them."""
         if not texts:
             return np.zeros((0, len(self.intents)))
-        return self._classifier.probabilities(self._features.transform(texts, contexts))
+        return self._classifier.probabilities(self._of(texts, contexts, vectors))
+
+    def _of(self, texts: Sequence[str], contexts: Sequence[str], vectors: Floats | None) -> sparse.csr_matrix:
+        grams = self._features.transform(texts, contexts)
+        if vectors is None:
+            return grams
+        return sparse.csr_matrix(sparse.hstack([grams, sparse.csr_matrix(_VECTOR_LENGTH * vectors)]))

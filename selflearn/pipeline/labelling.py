@@ -25,9 +25,9 @@ from selflearn.labels import (
 )
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
+from selflearn.pipeline.encoders import encoder_name
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import Stage, StageContext
-from selflearn.pipeline.variants import encoder_name
 
 
 def run_label(context: StageContext, days: Sequence[date]) -> Sequence[date]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import pandas as pd
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from selflearn.graph import (
     FIRST,
@@ -14,6 +15,7 @@ from selflearn.graph import (
     GoalIntents,
     PoolWeights,
     Refit,
+    Vectors,
     ambiguous_utterances,
     anchor_candidates,
     by_words,
@@ -43,6 +45,7 @@ from selflearn.graph.weights import MAX_ANCHORS, MIN_ANCHORS
 from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import landing
 from selflearn.nlu import Example
+from selflearn.pipeline.encoders import pretrained_vectors
 from selflearn.pipeline.stage import Stage, StageContext
 from selflearn.turns import read_launch_set
 
@@ -65,7 +68,10 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
         messages = first_messages(links(edges, _variants(context, as_of)), beliefs)
         merged = merge_messages(window.merges, masses, prior)
         pooled = land(pool_evidence(beliefs, messages, merged, settings, FIRST, prior))
-        weights, refit = _fitted(context, pooled, masses)
+        vectors = pretrained_vectors(context)
+        weights, refit = _fitted(context, pooled, masses, vectors)
+        if vectors is not None and refit is not None and refit.dimension:
+            pooled = pooled.join(vectors.select("utterance_id", "vector"), "utterance_id", "left")
         nodes = graph_nodes(pooled, goal_names(masses), weights, as_of, refit)
         context.replace(tables.GRAPH_NODES, nodes, as_of=[as_of])
     unclear = ambiguous_utterances(lake.read(tables.GRAPH_NODES, as_of=[as_of]))
@@ -76,7 +82,7 @@ def run_graph(context: StageContext, days: Sequence[date]) -> Sequence[date]:
 GRAPH = Stage(
     "graph",
     run_graph,
-    (tables.EVIDENCE, tables.GOAL_VARIANTS),
+    (tables.EVIDENCE, tables.UTTERANCES, tables.GOAL_VARIANTS),
     (tables.GRAPH_EDGES, tables.GRAPH_NODES, tables.AMBIGUOUS_UTTERANCES),
 )
 
@@ -88,21 +94,25 @@ def _variants(context: StageContext, as_of: date) -> DataFrame | None:
     return context.lake.read(tables.GOAL_VARIANTS, as_of=[as_of])
 
 
-def _fitted(context: StageContext, pooled: DataFrame, masses: DataFrame) -> tuple[PoolWeights, Refit | None]:
+def _fitted(
+    context: StageContext, pooled: DataFrame, masses: DataFrame, vectors: DataFrame | None
+) -> tuple[PoolWeights, Refit | None]:
     """The refit, and weights fitted on the outcomes of the traffic, the defaults where there are too few.
 
     What the launch set would make of them is noted beside them, and how well either truth calibrates those in use.
     """
     launch, candidates = launch_set(context), outcome_candidates(pooled)
-    refit = _refit(candidates, goal_intents(masses), launch)
+    anchors = None if launch is None else anchor_candidates(pooled, launch)
+    learnt_from = _examples(launch)
+    known = _vectors_at_hand(vectors, (candidates, anchors, learnt_from))
+    refit = _refit(candidates, goal_intents(masses), learnt_from, known)
     if refit is not None:
-        candidates = with_refit(candidates, refit)
+        candidates = with_refit(candidates, refit, known)
     context.metrics["pool_is_refitted"] = float(refit is not None)
     fitted = fit_to_outcomes(candidates)
     _note_fit(context, "pool", fitted)
-    if launch is not None:
-        anchors = anchor_candidates(pooled, launch)
-        anchors = anchors if refit is None else with_refit(anchors, refit)
+    if anchors is not None:
+        anchors = anchors if refit is None else with_refit(anchors, refit, known)
         by_launch = fit_weights(anchors)
         _note_fit(context, "launch_pool", by_launch)
         if min(by_launch.n_anchors, fitted.n_anchors) >= MIN_ANCHORS:
@@ -112,13 +122,32 @@ def _fitted(context: StageContext, pooled: DataFrame, masses: DataFrame) -> tupl
     return fitted.weights, refit
 
 
-def _refit(candidates: pd.DataFrame, intents: GoalIntents | None, launch: DataFrame | None) -> Refit | None:
+def _examples(launch: DataFrame | None) -> pd.DataFrame:
+    """Sentences that a refit learns from: `utterance_id, normalised_text, context, intent`, as many as of the log."""
+    columns = ["utterance_id", "normalised_text", "context", "intent"]
+    if launch is None:
+        return pd.DataFrame(columns=columns)
+    return launch.select(*columns).distinct().orderBy(*columns).limit(MAX_ANCHORS).toPandas()
+
+
+def _vectors_at_hand(vectors: DataFrame | None, rows: Iterable[pd.DataFrame | None]) -> Vectors | None:
+    """Vectors of the texts of some rows with an `utterance_id`."""
+    if vectors is None:
+        return None
+    wanted = pd.concat([some["utterance_id"] for some in rows if some is not None]).drop_duplicates().to_frame()
+    ids = vectors.sparkSession.createDataFrame(wanted.astype(str), "utterance_id string")
+    found = vectors.join(F.broadcast(ids), "utterance_id", "left_semi").select("text", "vector").toPandas()
+    return dict(zip(found["text"], found["vector"], strict=True))
+
+
+def _refit(
+    candidates: pd.DataFrame, intents: GoalIntents | None, learnt_from: pd.DataFrame, vectors: Vectors | None
+) -> Refit | None:
     if intents is None:
         return None
-    columns = ["utterance_id", "normalised_text", "context", "intent"]
-    known = [] if launch is None else launch.select(*columns).distinct().orderBy(*columns).limit(MAX_ANCHORS).collect()
-    examples = [Example(row["normalised_text"], row["context"], row["intent"]) for row in known]
-    return fit_refit(candidates, fit_to_outcomes(candidates).weights, intents, examples)
+    known = learnt_from[["normalised_text", "context", "intent"]].itertuples(index=False)
+    weights = fit_to_outcomes(candidates).weights
+    return fit_refit(candidates, weights, intents, [Example(*row) for row in known], vectors)
 
 
 def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:

@@ -51,7 +51,7 @@ class Material:
     Attributes:
         launch: annotated launch sentences.
         chosen: rows of `selection.CHOSEN`, none of which stands in an evaluation set.
-        head: confirmed labels with most turns.
+        head: confirmed labels of what several people say, with most turns.
         held_out: labels of people who are held out.
         golden: evaluation sets, by name.
         leaks: launch sentences that stand in evaluation sets.
@@ -125,7 +125,9 @@ def gather(context: StageContext, as_of: date, land: Land) -> Material:
     known = [row for rows in golden.values() for row in rows]
     leaking, leaking_launch = leaks(chosen, known), leaks(launch_rows, known)
     kept = [row for row in chosen if sentence_of(row) not in leaking]
-    head = allowed.where("NOT is_new").orderBy(F.desc("n_turns"), "utterance_id").limit(MAX_SENTENCES)
+    # What one person alone says is no head, and its label is wrong more often than what the gate would find lost.
+    several = allowed.where("NOT is_new AND n_users > 1")
+    head = several.orderBy(F.desc("n_turns"), "utterance_id").limit(MAX_SENTENCES)
     quiet = allowed.where("is_held_out").orderBy(F.xxhash64("utterance_id")).limit(MAX_SENTENCES)
     left_out = {
         "vetoed": n_labels - allowed.count(),

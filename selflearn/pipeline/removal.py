@@ -26,10 +26,10 @@ from selflearn.lakehouse import tables
 from selflearn.lakehouse.landing import Land, landing
 from selflearn.lakehouse.schema import Table
 from selflearn.lakehouse.store import Lakehouse
+from selflearn.pipeline.encoders import ENCODERS
 from selflearn.pipeline.erasures import REQUESTED, note
 from selflearn.pipeline.learning import launch_set
 from selflearn.pipeline.stage import StageContext
-from selflearn.pipeline.variants import ENCODERS
 from selflearn.turns.erasure import erasure_id, is_of
 
 _OF_USERS = (tables.TURN_OUTCOMES, tables.REPHRASE_PAIRS)

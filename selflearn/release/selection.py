@@ -37,8 +37,9 @@ def select_labels(
     An utterance of the launch set is not mined. Per locale and intent at most `max_per_goal` utterances are taken,
     corrected ones first, the most certain before others, then hard negatives, then other confirmed ones and unsure
     ones alike; of those that are confirmed at most `confirmed_share` times as many as the locale's corrected ones.
-    Which of them is left to chance, by the hash that names them: the most certain are what the deployed NLU reads
-    anyway, and teach least. What is unsure is no test of anything: of held-out people it is left out.
+    What most people say comes first, so that it is not forgotten; among equals chance decides, by the hash that names
+    them: the most certain are what the deployed NLU reads anyway, and teach least. What is unsure is no test of
+    anything: of held-out people it is left out.
 
     Args:
         said: rows of `split.with_first_said`: labels, and not `is_label` what `labels.unsure_intents` found.
@@ -99,4 +100,4 @@ def _balanced(labels: DataFrame, settings: Release) -> DataFrame:
 
 def _best_first() -> list[Column]:
     certain = F.when(F.col("is_new"), F.col("p_correct_lb")).desc()
-    return [F.least(F.col(_RANK), F.lit(_CONFIRMED)), certain, F.col("utterance_id")]
+    return [F.least(F.col(_RANK), F.lit(_CONFIRMED)), certain, F.desc("n_users"), F.col("utterance_id")]

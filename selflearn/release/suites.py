@@ -26,7 +26,7 @@ def suites_of(
     mined sentences have labels that may be wrong, so they are not.
 
     Args:
-        head: confirmed labels, with `n_turns`.
+        head: confirmed labels of what several people say, with `n_turns`.
         golden: evaluation sets, by name.
         launch: launch sentences of the split `test`.
         mined: labels of people who are held out; see `held_out`.

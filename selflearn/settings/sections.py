@@ -186,7 +186,7 @@ class Trainer(_Section):
 class Release(_Section):
     """What goes into a training set, and what it must not lose to be published."""
 
-    max_per_goal: StrictInt = Field(default=200, ge=1, description="mined examples per locale and intent")
+    max_per_goal: StrictInt = Field(default=500, ge=1, description="mined examples per locale and intent")
     confirmed_share: StrictFloat = Field(
         default=4.0, ge=0, description="most confirmed examples per new example, to keep the balance"
     )
