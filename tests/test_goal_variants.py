@@ -171,6 +171,62 @@ def test_variants_are_found_and_calibrated_and_nothing_is_encoded_twice(mined: t
     assert evaluation.encoder_id == "lexical-1"
 
 
+def test_sentences_of_the_launch_set_get_vectors_too(mined: tuple[Lakehouse, Settings], tmp_path: Path) -> None:
+    _, settings = mined
+    lake = Lakehouse(mined[0].spark, str(tmp_path / "lake"))
+    lake.replace(tables.TURNS, mined[0].read(tables.TURNS), LABEL, turn_date=[DAY])
+    sentences = [{"locale": "en", "text": text, "intent": "train"} for text in ("Trains to Bora", "a train, any train")]
+    (tmp_path / "launch.jsonl").write_text("\n".join(map(json.dumps, sentences)), encoding="utf-8")
+    launch = Source(path=str(tmp_path / "launch.jsonl"))
+    with_launch = settings.model_copy(update={"lake": lake.root, "launch": launch})
+    first, second = (run_stage(STAGES["embed"], lake, with_launch, [DAY]) for _ in range(2))
+    # What people said as it stands in the launch set is one utterance.
+    assert first.row_counts["utterances"] == len(CITIES) * 8 + 3 + 1
+    assert second.row_counts == {}
+    assert "a train, any train" in set(read(lake, "utterances")["text"])
+
+
+class Pretrained:
+    """Knows what people want, whatever their words, but for one sentence that it never saw."""
+
+    encoder_id = "pretrained-1"
+    dimension = 2
+
+
+def test_the_refit_reads_by_a_pretrained_encoder_and_by_no_other(
+    mined: tuple[Lakehouse, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, settings = mined
+    turns = read(lake, "turns")
+    known = turns[turns["normalised_text"] != "train to bora please"]
+    vectors = [
+        (
+            row.locale,
+            row.utterance_id,
+            "pretrained-1",
+            row.normalised_text,
+            [1.0, 0.0] if "train" in row.goal else [0.0, 1.0],
+        )
+        for row in known.itertuples()
+    ]
+    lake.insert(tables.UTTERANCES, lake.spark.createDataFrame(vectors, tables.UTTERANCES.schema), LABEL)
+    monkeypatch.setattr("selflearn.pipeline.encoders.load_encoder", lambda name: Pretrained())
+    right = {}
+    for name, encoder in (("spelling", None), ("pretrained", "pretrained")):
+        variants = settings.variants.model_copy(update={"encoder": encoder})
+        done = run_stage(STAGES["graph"], lake, settings.model_copy(update={"variants": variants}), [DAY])
+        assert done.metrics["pool_is_refitted"] == 1
+        nodes = read(lake, "graph_nodes")
+        assert set(nodes["utterance_id"]) == set(turns["utterance_id"])
+        goals = turns.set_index("utterance_id")["goal"]
+        right[name] = nodes[nodes["goal"] == nodes["utterance_id"].map(goals)].set_index("utterance_id")[
+            "refit_evidence"
+        ]
+    more = right["pretrained"] - right["spelling"]
+    assert more.loc[known["utterance_id"]].dropna().mean() > 0.05
+    assert len(right["pretrained"]) == len(right["spelling"])
+
+
 def test_vectors_of_another_dimension_under_the_encoders_name_are_refused(mined: tuple[Lakehouse, Settings]) -> None:
     lake, settings = mined
     other = Lakehouse(lake.spark, f"{lake.root}/other")

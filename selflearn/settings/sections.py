@@ -95,9 +95,10 @@ class Variants(_Section):
 
     encoder: str | None = Field(
         default=None,
-        description="what makes vectors of texts, for variants and for putting labels' values on words that mean them: "
-        "a folder, or the name of a sentence-transformers model; left out: the newest that `selflearn encoder train` "
-        "made for this lake, else one that has learnt nothing, which labels do without",
+        description="what makes vectors of texts, for variants, for putting labels' values on words that mean them "
+        "and, if it is pretrained, for reading intents anew: a folder, or the name of a sentence-transformers model; "
+        "left out: the newest that `selflearn encoder train` made for this lake, else one that has learnt nothing, "
+        "which labels do without",
     )
     min_cosine: StrictFloat = Field(default=0.6, gt=0, le=1, description="least cosine of two utterances' vectors")
     max_neighbours: StrictInt = Field(default=10, ge=1, le=1_000, description="nearest utterances kept for each")
