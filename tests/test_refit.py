@@ -100,6 +100,19 @@ def test_vectors_tell_what_letters_do_not() -> None:
     assert (table.loc[table["outcome_evidence"] > 0, "refit_evidence"] > math.log(0.8)).all()
 
 
+def test_what_knows_the_launch_set_alone_is_heard_before_what_the_nlu_made_of_the_log() -> None:
+    """Where the NLU misreads all that people say its readings would teach just that."""
+    right = candidates()["outcome_evidence"] > 0
+    nlu = np.where(right, np.log(0.3), np.where(candidates()["goal"] == OTHER, np.log(0.1), np.log(0.6)))
+    misread = candidates().assign(outcome_evidence=0.0, nlu_evidence=nlu)
+    lights = [Example(f"{words} lamp", "", "light") for words in ("switch on the shed", "light the cabin")]
+    songs = [Example(words, "", "music") for words in ("play a march", "put on samba")]
+    by_log, by_both = refitted(misread), refitted(misread, [*lights, *songs])
+    for refit, is_right in ((by_log, False), (by_both, True)):
+        lamp, rock = read(refit, "switch on the porch lamp", LAMP, ROCK)
+        assert (lamp > rock) == is_right
+
+
 def test_no_sentence_confirms_itself() -> None:
     """A sentence is read alike whatever it is believed to mean itself, in a log and in the launch set."""
     said = candidates()

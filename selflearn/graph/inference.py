@@ -16,7 +16,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 from selflearn.graph.candidates import Candidates
 from selflearn.graph.columns import BY_PEOPLE, fields, numbers, read_candidates
 from selflearn.graph.people import n_people
-from selflearn.graph.refit import Refit, Said, Vectors, vectors_of
+from selflearn.graph.refit import Refit, Said
 from selflearn.graph.significance import with_chance_z
 from selflearn.graph.weights import MAX_ANCHORS, SOURCES, PoolWeights
 from selflearn.graph.window import Window, goal_id, n_votes
@@ -48,17 +48,6 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
     )
     columns = ["utterance_id", "text", "context", *SOURCES, "is_right", "goal"]
     return rows.select(*columns).toPandas().sort_values(["utterance_id", "goal"])
-
-
-def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None = None) -> pd.DataFrame:
-    """Rows of `outcome_candidates` or `anchor_candidates` with what the refit says of them."""
-    if candidates.empty:
-        return candidates
-    utterance, _ = pd.factorize(candidates["utterance_id"])
-    about = candidates.drop_duplicates("utterance_id")
-    said = Said(about["text"].tolist(), about["context"].tolist(), vectors_of(about["text"].tolist(), vectors))
-    goal, nlu = candidates["goal"].to_numpy(dtype=np.int64), candidates["nlu_evidence"].to_numpy(dtype=np.float64)
-    return candidates.assign(refit_evidence=refit.evidence(said, utterance.astype(np.int64), goal, nlu))
 
 
 def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:

@@ -148,22 +148,54 @@ def fit_refit(
 ) -> Refit | None:
     """Learn from what utterances mean by the pool, and from the launch set.
 
+    What learnt the launch set alone goes first, into what the pool says the utterances mean: it has no mistakes of the
+    log to repeat. Launch sentences that nobody said are in no half and learnt for both. With `vectors` sentences are
+    read by them, too.
+
     `candidates` has `utterance_id, text, context, goal` and the columns `SOURCES`, sorted by utterance. None of fewer
-    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from. With `vectors` sentences are read by them,
-    too.
+    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from.
     """
-    examples = [*launch, *_examples(candidates, weights, intents)]
-    half = halves([example.text for example in examples])
-    of_others = [[one for one, at in zip(examples, half, strict=True) if at != own] for own in range(_HALVES)]
-    if candidates["utterance_id"].nunique() < MIN_ANCHORS or not all(of_others):
+    some = candidates[pd.factorize(candidates["utterance_id"])[0] < _HALVES * _MOST_SENTENCES]
+    if some["utterance_id"].nunique() < MIN_ANCHORS:
         return None
-    readers = [IntentReader(some, vectors_of([one.text for one in some], vectors)) for some in of_others]
-    return Refit(tuple(readers), intents, len(next(iter(vectors.values()))) if vectors else 0)
+    said, half = set(some["text"]), halves(some["text"].tolist())
+    of_launch = halves([one.text for one in launch])
+    readers = []
+    for own in range(_HALVES):
+        taught = [one for one, at in zip(launch, of_launch, strict=True) if at != own or one.text not in said]
+        others = some[half != own]
+        if taught:
+            first = Refit((_reader(taught, vectors),) * _HALVES, intents, _dimension(vectors))
+            others = with_refit(others, first, vectors)
+        examples = [*taught, *_examples(others, weights, intents)]
+        if not examples:
+            return None
+        readers.append(_reader(examples, vectors))
+    return Refit(tuple(readers), intents, _dimension(vectors))
+
+
+def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None = None) -> pd.DataFrame:
+    """Rows of candidates, as for `fit_refit`, with what the refit says of them."""
+    if candidates.empty:
+        return candidates
+    utterance, _ = pd.factorize(candidates["utterance_id"])
+    about = candidates.drop_duplicates("utterance_id")
+    said = Said(about["text"].tolist(), about["context"].tolist(), vectors_of(about["text"].tolist(), vectors))
+    goal, nlu = candidates["goal"].to_numpy(dtype=np.int64), candidates["nlu_evidence"].to_numpy(dtype=np.float64)
+    return candidates.assign(refit_evidence=refit.evidence(said, utterance.astype(np.int64), goal, nlu))
 
 
 def halves(texts: Sequence[str]) -> Ints:
     """The half that each text is of."""
     return np.array([crc32(text.encode()) % _HALVES for text in texts], dtype=np.int64)
+
+
+def _reader(examples: Sequence[Example], vectors: Vectors | None) -> IntentReader:
+    return IntentReader(examples, vectors_of([one.text for one in examples], vectors))
+
+
+def _dimension(vectors: Vectors | None) -> int:
+    return len(next(iter(vectors.values()))) if vectors else 0
 
 
 def _examples(candidates: pd.DataFrame, weights: PoolWeights, intents: GoalIntents) -> list[Example]:
@@ -174,7 +206,7 @@ def _examples(candidates: pd.DataFrame, weights: PoolWeights, intents: GoalInten
     intent = intents.of(candidates["goal"].to_numpy(dtype=np.int64))
     about = {"place": place, "intent": intent, "p": mass / sum_of(mass, at)[place]}
     rows = candidates[["text", "context"]].assign(**about)
-    rows = rows[(rows["place"] < _HALVES * _MOST_SENTENCES) & (rows["intent"] != _UNKNOWN)]
+    rows = rows[rows["intent"] != _UNKNOWN]
     summed = rows.groupby(["place", "text", "context", "intent"], as_index=False)["p"].sum()
     return [
         Example(row.text, row.context, intents.names[row.intent], weight=round(row.p, _DIGITS))
