@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -66,10 +67,24 @@ def test_a_certain_loss_is_one_however_small() -> None:
 
 
 def test_few_sentences_that_could_rule_nothing_out_count_by_their_shares() -> None:
-    assert verdict(60, range(10), range(1, 12))[0]
-    is_passed, reason = verdict(60, range(10), range(1, 13))
+    assert verdict(60, range(10), range(1, 13))[0]
+    is_passed, reason = verdict(60, range(10), range(1, 14))
     assert not is_passed
     assert "is more than 0.02 and of too few sentences to tell it from chance" in reason
+
+
+def test_what_is_probably_wrong_may_be_read_otherwise() -> None:
+    """Of 1,000 sentences ten may have a wrong meaning: to lose these is no loss, to lose as many more is one."""
+    doubtful = replace(suite(1_000), doubt=0.01)
+    for n_lost, is_passed in ((10, True), (40, False)):
+        readings_of = {"golden": readings(1_000, range(n_lost))}
+        found = judge([doubtful], {"golden": readings(1_000)}, readings_of, 0.02)
+        assert found.is_passed == is_passed
+        assert found.figures["golden.doubt"] == 0.01
+    assert "0.010 probably mean something else" in found.reason
+    assert not judge(
+        [suite(1_000)], {"golden": readings(1_000)}, {"golden": readings(1_000, range(10))}, 0.02
+    ).is_passed
 
 
 def test_a_gain_is_published_and_told() -> None:
@@ -130,18 +145,21 @@ def test_right_is_the_whole_frame_and_the_intent_alone_where_values_are_unknown(
 
 
 def test_suites_protect_what_people_rely_on() -> None:
-    head = [example("stop", "stop") | {"n_turns": 3.0}]
+    head = [
+        example(text, "stop") | {"n_turns": n, "p_correct": p} for text, n, p in (("stop", 3.0, 1.0), ("no", 1.0, 0.8))
+    ]
     golden = {"smoke": [example("alarm at 7", "alarm_set"), example("halt", "stop")]}
     found = suites_of(head, golden, [example("play")], [example("mined")], ["stop", "never"])
     assert {one.name: (len(one.rows), one.is_protected) for one in found} == {
-        "head traffic": (1, True),
+        "head traffic": (2, True),
         "golden smoke": (2, True),
         "launch set": (1, True),
-        "intent stop": (2, True),
+        "intent stop": (3, True),
         "intent never": (0, True),
         "mined": (1, False),
     }
-    assert found[0].weights.tolist() == [3.0]
+    assert found[0].weights.tolist() == [3.0, 1.0]
+    assert {one.name: round(one.doubt, 3) for one in found if one.doubt} == {"head traffic": 0.05, "intent stop": 0.067}
 
 
 def test_held_out_sentences_stand_in_no_training_set() -> None:

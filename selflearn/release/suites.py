@@ -26,10 +26,10 @@ def suites_of(
     mined sentences have labels that may be wrong, so they are not.
 
     Args:
-        head: confirmed labels of what several people say, with `n_turns`.
+        head: confirmed labels of what several people say, with `n_turns` and `p_correct`.
         golden: evaluation sets, by name.
         launch: launch sentences of the split `test`.
-        mined: labels of people who are held out; see `held_out`.
+        mined: labels of people who are held out, with `p_correct`; see `held_out`.
         protected_intents: names.
     """
     named = {**{f"golden {name}": list(rows) for name, rows in golden.items()}, LAUNCH: list(launch)}
@@ -48,4 +48,7 @@ def held_out(rows: Sequence[Row], trainings: Sequence[Sequence[Row]]) -> list[Ro
 
 
 def _suite(name: str, rows: Sequence[Row], weights: Sequence[float] | None = None, is_protected: bool = True) -> Suite:
-    return Suite(name, tuple(rows), np.ones(len(rows)) if weights is None else np.array(weights), is_protected)
+    """Of a sentence that was not mined the meaning is certain."""
+    counts = np.ones(len(rows)) if weights is None else np.array(weights)
+    doubts = [1 - row.get("p_correct", 1.0) for row in rows]
+    return Suite(name, tuple(rows), counts, is_protected, float(np.average(doubts, weights=counts)) if rows else 0.0)
