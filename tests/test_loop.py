@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 import loop
 from loop_project import PARTS, WHOLE, settings_without
 from loop_scores import Meant, Unseen, nlu_scores, summary, traffic_scores
-from loop_systems import Label, Marupa, Miner, Oracle, PairCounts, SelfTraining, SuccessChain, example_of
+from loop_systems import Distilled, Label, Marupa, Miner, Oracle, PairCounts, SelfTraining, SuccessChain, example_of
 from loop_wordings import pool_of
 from selflearn.errors import SettingsError
 from selflearn.nlu import Example, Item, Reading, ReferenceNLU, Tagged
@@ -198,6 +198,38 @@ def test_every_plain_system_learns_in_a_small_world(name: str, division: Divisio
     if name == "oracle":
         assert end["precision"] > 0.98
         assert end["error"] < 0.6 * start["error"]
+
+
+class Meanings:
+    """Knows that a halt is a stop and a tune is played, whatever the letters; of other words it knows nothing."""
+
+    encoder_id = "meanings-1"
+    dimension = 3
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        known = (("halt", "stop", "enough"), ("play", "tune"), ("dial", "call"))
+        return np.array([[float(any(word in text for word in of)) for of in known] for text in texts], dtype=np.float32)
+
+
+def test_what_an_encoder_brings_is_learnt_from_words_alone() -> None:
+    system = Distilled(LAUNCH, Meanings())
+    said = ("a tune", "enough", "xyzzy", "play")
+    learnt = system.learn(DAY, [{"text": text} for text in said], [])
+    found = {label.text: label.goal for label in learnt.labels}
+    assert found["a tune"] == PLAY
+    assert found["enough"] == STOP
+    assert not {"xyzzy", "play"} & set(found)
+    assert learnt.examples is not None
+    assert [example.text for example in learnt.examples[: len(LAUNCH)]] == [example.text for example in LAUNCH]
+
+
+def test_a_system_that_needs_an_encoder_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["loop.py", "--systems", "distilled", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        loop.main()
+    assert "distilled needs --encoder" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_where_it_was(division: Division, tmp_path: Path) -> None:
