@@ -26,7 +26,8 @@ doctor: setup ## Check the machine and the installation, with a real Spark sessi
 	$(VENV)/bin/selflearn doctor --spark
 
 test: $(VENV)/.all $(VENV)/.provisioned ## Set up with every extra and run every test
-	$(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile
+	@# Two processes with as many threads each as there are processors wait for one another most of the time.
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadfile
 
 test-quick: $(VENV)/.all ## Run the tests that need no JVM
 	$(PYTHON_IN_VENV) -m pytest -m "not spark and not cluster"

@@ -40,7 +40,7 @@ def user_key() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "days"
-    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=5, workers=1)
+    simulate(folder, n_turns=600, days=len(DAYS), start=FIRST, seed=5, locales=["en-GB"], workers=1)
     return folder
 
 
@@ -53,7 +53,8 @@ def test_a_backfill_killed_between_weeks_goes_on_and_gives_what_daily_runs_give(
 ) -> None:
     monkeypatch.setattr(run, "_DAYS_AT_ONCE", 2)
     made_up, daily = (Lakehouse(spark, str(tmp_path / name)) for name in ("made_up", "daily"))
-    settings = settings_of(made_up, sample / "logs", launch=Source(path=str(sample / "launch.jsonl")))
+    launch = Source(path=str(sample / "launch.jsonl"))
+    settings = settings_of(made_up, sample / "logs", launch=launch)
     killed = run.backfill(made_up, settings, DAYS)
     for _ in range(len(MINING) + 1):
         next(killed)
@@ -64,7 +65,7 @@ def test_a_backfill_killed_between_weeks_goes_on_and_gives_what_daily_runs_give(
     assert resumed[len(names) + 1 :] == [(stage.name, False) for stage in (*MINING[1:], *LEARNING)]
 
     for day in DAYS:
-        for _ in run_pipeline(daily, settings_of(daily, sample / "logs"), [day], MINING):
+        for _ in run_pipeline(daily, settings_of(daily, sample / "logs", launch=launch), [day], MINING):
             pass
     for name in MINED:
         assert content(made_up, name) == content(daily, name), name

@@ -176,15 +176,16 @@ def test_a_table_of_another_shape_is_neither_used_nor_changed(spark: SparkSessio
                 use()
 
 
-def test_a_folder_that_holds_no_table_is_said_and_left(spark: SparkSession, lake: Path) -> None:
+@pytest.mark.parametrize("name", ["notes.txt", "_delta_log/.00000000000000000000.json.1.tmp"])
+def test_a_folder_that_holds_no_table_is_said_and_left(spark: SparkSession, lake: Path, name: str) -> None:
     """As a run finds it whose table another one is just making."""
-    stray = lake / OUTCOMES.name / "notes.txt"
+    stray = lake / OUTCOMES.name / name
     stray.parent.mkdir(parents=True)
     stray.write_text("mine", encoding="utf-8")
     told = "another run is making table turn_outcomes right now, or its folder holds files of no table"
     with pytest.raises(InfrastructureError, match=told):
         Lakehouse(spark, str(lake)).create(OUTCOMES)
-    assert [path.name for path in stray.parent.iterdir()] == ["notes.txt"]
+    assert [path for path in lake.rglob("*") if path.is_file()] == [stray]
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ _COMMON_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "0"}
 _APPENDED_PROPERTIES = {"delta.autoOptimize.autoCompact": "true"}
 # Delta says so inside another error where rows replace others, and through Py4J alone where they are appended.
 _VIOLATION = re.compile(r"\[DELTA_(?:VIOLATE_CONSTRAINT_WITH_VALUES|NOT_NULL_CONSTRAINT_VIOLATED)\]\s*(.+(?:\n - .+)*)")
-# Which of the two depends on what lies in the folder.
-_NO_TABLE_THERE = re.compile(r"\[DELTA_(?:CREATE_TABLE_WITH_NON_EMPTY_LOCATION|MISSING_DELTA_TABLE)\]")
+# Which of them depends on what lies in the folder.
+_NO_TABLE_THERE = re.compile(r"\[DELTA_(?:CREATE_TABLE_WITH_NON_EMPTY_LOCATION|MISSING_DELTA_TABLE|TABLE_NOT_FOUND)\]")
 _CONFLICTS = (
     delta.ConcurrentAppendException,
     delta.ConcurrentDeleteDeleteException,
