@@ -59,8 +59,8 @@ def card(made: Made, examples: Sequence[Row], issues: Issues, verdict: Verdict) 
         "sentences), `origin`, `split`, `reason`, `utterance_id`, `example_id`.",
         "## Splits",
         "By people and time: a fifth of the people are held out; a mined sentence that nobody else said is in "
-        "validation or, if among the newer half, in test. Launch sentences are split by their words. No sentence is "
-        "in two splits.",
+        "validation or, if among the newer half, in test, unless it is unsure. Launch sentences are split by their "
+        "words. No sentence is in two splits.",
         "## What it was measured to do",
         _compared(made, verdict),
         "## What to look at",

@@ -39,7 +39,7 @@ def select_labels(
     ones alike; of those that are confirmed at most `confirmed_share` times as many as the locale's corrected ones.
     What most people say comes first, so that it is not forgotten; among equals chance decides, by the hash that names
     them: the most certain are what the deployed NLU reads anyway, and teach least. What is unsure is no test of
-    anything: of held-out people it is left out.
+    anything, so it is not held out, whoever said it.
 
     Args:
         said: rows of `split.with_first_said`: labels, and not `is_label` what `labels.unsure_intents` found.
@@ -47,8 +47,8 @@ def select_labels(
         variants: rows of `tables.GOAL_VARIANTS`.
         settings: see there.
     """
-    wanted = said.where("is_label OR NOT is_held_out")
-    mined = wanted if launch is None else wanted.join(launch.select("utterance_id"), "utterance_id", "left_anti")
+    tested = said.withColumn("is_held_out", F.expr("is_label AND is_held_out"))
+    mined = tested if launch is None else tested.join(launch.select("utterance_id"), "utterance_id", "left_anti")
     chosen = _balanced(_capped(_with_rank(mined, variants), settings), settings)
     origin = F.element_at(F.array(*map(F.lit, _ORIGINS)), F.col(_RANK))
     return chosen.withColumns({"origin": origin, "weight": F.round("p_correct", 6)}).select(*CHOSEN)

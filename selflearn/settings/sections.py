@@ -189,7 +189,7 @@ class Release(_Section):
 
     max_per_goal: StrictInt = Field(default=500, ge=1, description="mined examples per locale and intent")
     confirmed_share: StrictFloat = Field(
-        default=4.0, ge=0, description="most confirmed examples per new example, to keep the balance"
+        default=10.0, ge=0, description="most confirmed examples per new example, to keep the balance"
     )
     unsure_from: StrictFloat = Field(
         default=0.4,
