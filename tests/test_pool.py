@@ -68,7 +68,7 @@ def as_window(spark: SparkSession, graphs: dict[str, Graph]) -> Window:
     readings = spark.createDataFrame(
         read, f"{of_locale}, goal string, p_sum double, n_outcomes double, outcome_sum double"
     )
-    votes = "n double, p double, weight double, is_burst boolean, user string"
+    votes = "n double, p double, weight double, is_one_voice boolean, user string"
     pairs = spark.createDataFrame(linked, f"{ends}, {votes}")
     merges = spark.createDataFrame(merged, f"{of_locale}, goal string, {votes}")
 

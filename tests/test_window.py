@@ -1,4 +1,4 @@
-"""Windows of evidence: half-lives by domain, bursts, and preferences that change."""
+"""Windows of evidence: half-lives by domain, bursts, habits, and preferences that change."""
 
 from __future__ import annotations
 
@@ -86,6 +86,15 @@ def test_a_burst_is_more_on_one_day_than_chance_gives(spark: SparkSession) -> No
         assert 7 * tail < 0.001
     assert {(5, 5), (20, 13), (40, 18)} <= bursts
     assert not {(4, 4), (20, 8), (40, 12)} & bursts
+
+
+def test_people_who_come_back_every_few_days_are_one_voice(spark: SparkSession) -> None:
+    """A day's three people are others of twelve each day, so that in 16 days each says so on 4."""
+    rows = [row(age, "pair", of, "v") for of, days in {"seldom": 12, "often": 16}.items() for age in range(days)]
+    rows += [row(age, "utterance", of) for of in ("seldom", "often", "v") for age in range(16)]
+    window = sum_window(frame(spark, rows), AS_OF, Graph(half_life_days=HALF_LIFE))
+    votes = {of["source_utterance"]: of["n_votes"] for of in graph_edges(window, AS_OF).collect()}
+    assert votes == {"seldom": PEOPLE, "often": 1.0}
 
 
 def top_goal(spark: SparkSession, days_since_flip: int) -> str:

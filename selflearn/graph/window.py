@@ -16,6 +16,9 @@ from selflearn.settings import Graph
 
 _WEEK = 7
 _P_BURST = 0.001
+_MOST_DAYS_EACH = 3.0
+"""People who go from one wording to the same other one on more days than that, on average, are a script. Of an honest
+month's pairs those of five people and more had 1.4 such days at most."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class Window:
             `turn_date, weight, users`, and `readings`, a list of `turn_date, goal, p_sum, n_outcomes, outcome_sum` for
             each day and goal that the NLU considered; `outcome_sum` adds up the log-odds with which turns read as that
             goal failed.
-        pairs: `locale, source_utterance, target_utterance, n, p, users, weight, is_burst`; p is the mean probability of
-            a rephrase, the weight that of the last day.
-        merges: the same of utterances and goals: `locale, utterance_id, goal, n, p, users, weight, is_burst`.
+        pairs: `locale, source_utterance, target_utterance, n, p, users, weight, is_one_voice`; p is the mean
+            probability of a rephrase, the weight that of the last day.
+        merges: the same of utterances and goals: `locale, utterance_id, goal, n, p, users, weight, is_one_voice`.
         readings: `locale, goal, p_sum`, one row for each day, utterance and goal.
     """
 
@@ -84,11 +87,12 @@ def sum_window(evidence: DataFrame, as_of: date, settings: Graph) -> Window:
             (F.sum("p_sum") / F.sum("n")).alias("p"),
             merged(F.col("users")).alias("users"),
             F.max("weight").alias("weight"),
-            is_burst(F.sum("n_seen"), F.max("n_seen")).alias("is_burst"),
+            F.sum("n_seen").alias("n_seen"),
+            F.max("n_seen").alias("busiest"),
         )
         .join(F.broadcast(_has_week(in_window)), "locale")
-        .withColumn("is_burst", F.col("is_burst") & F.col("has_week"))
-        .drop("has_week")
+        .withColumn("is_one_voice", _is_one_voice())
+        .drop("has_week", "n_seen", "busiest")
     )
     ends = {"utterance_id": "source_utterance", "target": "target_utterance"}
     pairs = again.where("kind = 'pair'").drop("kind").withColumnsRenamed(ends)
@@ -124,12 +128,23 @@ def is_burst(n: Column, busiest: Column) -> Column:
     return F.lit(float(_WEEK)) * F.exp(-n * divergence) < _P_BURST
 
 
+def is_habit(n: Column, n_users: Column) -> Column:
+    """Whether n events, one a person and day, are of people who come back to it as hardly anybody does."""
+    return n > n_users * F.lit(_MOST_DAYS_EACH)
+
+
+def _is_one_voice() -> Column:
+    """Whether all who said so count as one: they did so at once, or again and again."""
+    at_once = F.col("has_week") & is_burst(F.col("n_seen"), F.col("busiest"))
+    return at_once | is_habit(F.col("n_seen"), n_people(F.col("users")))
+
+
 def n_votes() -> Column:
     """How many rows of a window's pairs or merges count.
 
-    One for each person, as of the last day, however often they said so, and one for all of a burst.
+    One for each person, as of the last day, however often they said so, and one for all where they are one voice.
     """
-    people = F.when(F.col("is_burst"), 1.0).otherwise(n_people(F.col("users")))
+    people = F.when(F.col("is_one_voice"), 1.0).otherwise(n_people(F.col("users")))
     return F.least("n", F.col("weight") * people)
 
 
