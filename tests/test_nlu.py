@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from selflearn.errors import DataError
 from selflearn.nlu import Example, ReferenceNLU, Tagged, examples_of
+from selflearn.nlu.proportional import merged_columns
 from selflearn.nlu.tagger import labels_of, tagged_of
 from selflearn.wording import word_spans, words
 
@@ -150,3 +153,27 @@ def test_labels_and_spans_are_two_forms_of_one_tagging(slots: list[str], data: s
         for first, last in zip(bounds[::2], bounds[1::2], strict=False)
     )
     assert tagged_of(labels_of(tagged, spans), spans) == tagged
+
+
+MATRICES = st.integers(1, 6).flatmap(
+    lambda width: st.lists(st.lists(st.sampled_from((0, 0, 1, 2, -3)), min_size=width, max_size=width), min_size=1)
+)
+
+
+@given(MATRICES)
+def test_merged_columns_leave_what_a_ridge_sees_and_nothing_parallel(rows: list[list[int]]) -> None:
+    features = np.array(rows, dtype=float)
+    merged = (sparse.csr_matrix(features) @ merged_columns(sparse.csr_matrix(features))).toarray()
+    assert np.allclose(merged @ merged.T, features @ features.T)
+    lengths = np.linalg.norm(merged, axis=0)
+    assert (lengths > 0).all()
+    cosines = np.abs(merged.T @ merged / np.outer(lengths, lengths))
+    assert (cosines[~np.eye(len(lengths), dtype=bool)] < 1 - 1e-9).all()
+
+
+def test_merged_columns_read_other_rows_alike() -> None:
+    """The first two columns are parallel; a row that has but one of them has as much of them as it is like the rest."""
+    features = sparse.csr_matrix([[3.0, 4.0, 0.0], [6.0, 8.0, 1.0]])
+    map_ = merged_columns(features)
+    other = sparse.csr_matrix([[5.0, 0.0, 2.0]])
+    assert np.allclose((other @ map_) @ (features @ map_).T.toarray(), (other @ features.T).toarray())

@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from selflearn.nlu.examples import Example, Item
+from selflearn.nlu.proportional import merged_columns
 from selflearn.ragged import Floats
 from selflearn.wording import word_spans
 
@@ -29,13 +30,15 @@ class IntentClassifier:
         self._model: LogisticRegression | None = None
         if len(self.intents) > 1:
             model = LogisticRegression(C=_INVERSE_RIDGE, max_iter=200)
-            self._model = model.fit(features, names, sample_weight=[example.weight for example in examples])
+            self._merged = merged_columns(features)
+            weights = [example.weight for example in examples]
+            self._model = model.fit(features @ self._merged, names, sample_weight=weights)
 
     def probabilities(self, features: sparse.csr_matrix) -> Floats:
         """Shape (sentences, intents), in the order of `intents`."""
         if self._model is None:
             return np.ones((features.shape[0], 1))
-        return np.asarray(self._model.predict_proba(features))
+        return np.asarray(self._model.predict_proba(features @ self._merged))
 
 
 class ItemClassifiers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Self
 
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -27,12 +26,11 @@ class SentenceFeatures:
         )
         self._context = TfidfVectorizer(analyzer=str.split, use_idf=False, norm=None)
 
-    def fit(self, texts: Sequence[str], contexts: Sequence[str]) -> Self:
-        """Learn which n-grams there are, and how rare each is."""
-        for part in self._parts:
-            part.fit(texts)
+    def fit_transform(self, texts: Sequence[str], contexts: Sequence[str]) -> sparse.csr_matrix:
+        """Learn which n-grams there are, and how rare each is; the sentences' own features."""
+        found = [part.fit_transform(texts) for part in self._parts]
         self._context.fit([*contexts, "?"])
-        return self
+        return sparse.csr_matrix(sparse.hstack([*found, self._context.transform(contexts)]))
 
     def transform(self, texts: Sequence[str], contexts: Sequence[str]) -> sparse.csr_matrix:
         """Shape (sentences, features)."""

@@ -29,8 +29,9 @@ class IntentReader:
         if not examples:
             raise DataError("the intent reader got no examples", "give a training set that has some")
         texts, contexts = [one.text for one in examples], [one.context for one in examples]
-        self._features = SentenceFeatures().fit(texts, contexts)
-        self._classifier = IntentClassifier(self._of(texts, contexts, vectors), examples)
+        self._features = SentenceFeatures()
+        grams = self._features.fit_transform(texts, contexts)
+        self._classifier = IntentClassifier(_beside(grams, vectors), examples)
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -41,10 +42,10 @@ class IntentReader:
         """Shape (sentences, intents); with vectors where it learnt with them."""
         if not texts:
             return np.zeros((0, len(self.intents)))
-        return self._classifier.probabilities(self._of(texts, contexts, vectors))
+        return self._classifier.probabilities(_beside(self._features.transform(texts, contexts), vectors))
 
-    def _of(self, texts: Sequence[str], contexts: Sequence[str], vectors: Floats | None) -> sparse.csr_matrix:
-        grams = self._features.transform(texts, contexts)
-        if vectors is None:
-            return grams
-        return sparse.csr_matrix(sparse.hstack([grams, sparse.csr_matrix(_VECTOR_LENGTH * vectors)]))
+
+def _beside(grams: sparse.csr_matrix, vectors: Floats | None) -> sparse.csr_matrix:
+    if vectors is None:
+        return grams
+    return sparse.csr_matrix(sparse.hstack([grams, sparse.csr_matrix(_VECTOR_LENGTH * vectors)]))

@@ -36,8 +36,8 @@ class ReferenceNLU:
         if not examples:
             raise DataError("the reference NLU got no examples", "give a training set that has some")
         texts, contexts = [one.text for one in examples], [one.context for one in examples]
-        self._features = SentenceFeatures().fit(texts, contexts)
-        features = self._features.transform(texts, contexts)
+        self._features = SentenceFeatures()
+        features = self._features.fit_transform(texts, contexts)
         self._intents = IntentClassifier(features, examples)
         self._items = ItemClassifiers(features, examples)
         self._tagger = Tagger(examples)
