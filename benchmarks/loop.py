@@ -66,6 +66,7 @@ _SHOWN = (
     "defects",
 )
 _SHOWN_WITH_SLOTS = ("share_exact", "exact", "slot_f1")
+_SHOWN_OUT_OF_SCOPE = ("out_of_scope_learnt", "out_of_scope_acted_on")
 PLAIN: dict[str, Callable[[Sequence[Example]], System]] = {
     "none": lambda launch: Nothing(),
     "self-training": SelfTraining,
@@ -95,7 +96,7 @@ def main() -> None:
     wordings = pool_of(given.pool, given.data)
     file = given.out / "records.jsonl"
     for seed in range(_FIRST_SEED, _FIRST_SEED + given.seeds):
-        division = divide(wordings, given.launch, _TEST_SHARE, seed)
+        division = divide(wordings, given.launch, _TEST_SHARE, seed, given.out_of_scope)
         for name in given.systems:
             work, n_done = given.out / "work", _done(file, name, seed)
             for record in contest(name, division, world, seed, work, n_done, given.encoder):
@@ -107,6 +108,7 @@ def main() -> None:
         "pool": given.pool,
         "encoder": given.encoder and load_encoder(given.encoder).encoder_id,
         "launch_sentences_per_intent": given.launch,
+        "out_of_scope": given.out_of_scope,
         "seeds": given.seeds,
         "first_seed": _FIRST_SEED,
         "world": asdict(world),
@@ -137,10 +139,11 @@ def contest(
     launch = [_example(one, world.with_slots) for one in division.launch]
     nlu = ReferenceNLU(launch)
     popularity = dict(zip(deployment.pool.intents, deployment.pool.popularity(0), strict=True))
-    test = Unseen.of(deployment.test(), nlu, popularity, world.with_slots)
+    test = Unseen.of(deployment.test(), nlu, popularity, world.with_slots, deployment.out_of_scope_test())
     folder = work / f"{name.replace(' ', '-')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    system, meant = _system(name, launch, division, folder, world.with_slots, encoder), Meant(world.with_slots)
+    system = _system(name, launch, division, folder, world.with_slots, encoder)
+    meant = Meant(world.with_slots, {one.goal.intent for one in division.launch})
     assistant = Assistant(nlu, "launch")
     if not n_done:
         yield {"system": name, "seed": seed, "cycle": 0, **nlu_scores(nlu, test)}
@@ -173,7 +176,7 @@ def contest(
 
 def table(systems: dict[str, dict[str, dict[str, float]]], with_slots: bool) -> dict[str, dict[str, str]]:
     """Some measures of each system: the mean, and half the interval's width where there are seeds enough."""
-    shown = (*_SHOWN, *(_SHOWN_WITH_SLOTS if with_slots else ()))
+    shown = (*_SHOWN, *_SHOWN_OUT_OF_SCOPE, *(_SHOWN_WITH_SLOTS if with_slots else ()))
     return {
         system: {name: _shown(measures[name]) for name in shown if name in measures}
         for system, measures in sorted(systems.items(), key=lambda item: item[1]["error"]["mean"])
@@ -231,6 +234,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pool", default="en-GB", help="a data set of the folder, such as hwu64, or a sample's locale")
     parser.add_argument("--launch", type=int, default=10, help="sentences of each intent that the NLU begins with")
+    parser.add_argument(
+        "--out-of-scope", metavar="INTENT", help="intent that the assistant lacks: said, never launched"
+    )
     parser.add_argument("--cycles", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=4_000, help="sessions a cycle")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from scipy import stats
 from loop_systems import Label
 from selflearn.evaluate.pairs import expected_calibration_error
 from selflearn.nlu import Reading, ReferenceNLU
-from selflearn.simulate.deployment import Asked, Told, is_right
+from selflearn.simulate.deployment import LEAST_SURE, Asked, Told, is_right
 from selflearn.turns import frame_goal
 
 _RARE = 0.2
@@ -26,23 +27,29 @@ Bools = npt.NDArray[np.bool_]
 @dataclass(frozen=True)
 class Unseen:
     """Sentences that nobody says but the testers; `is_tail` marks those of the intents that few people want,
-    `was_right` those that the NLU read rightly when it was launched."""
+    `was_right` those that the NLU read rightly when it was launched. `out_of_scope` are of no intent that it has."""
 
     asked: Sequence[Asked]
     is_tail: Bools
     was_right: Bools
     with_slots: bool
+    out_of_scope: Sequence[Asked] = ()
 
     @classmethod
     def of(
-        cls, asked: Sequence[Asked], launched: ReferenceNLU, popularity: Mapping[str, float], with_slots: bool
+        cls,
+        asked: Sequence[Asked],
+        launched: ReferenceNLU,
+        popularity: Mapping[str, float],
+        with_slots: bool,
+        out_of_scope: Sequence[Asked] = (),
     ) -> Unseen:
         """A test with the launched NLU's readings."""
         names = sorted(popularity, key=lambda name: (popularity[name], name))
         share = np.cumsum([popularity[name] for name in names]) / sum(popularity.values())
         rare = {name for name, below in zip(names, share, strict=True) if below <= _RARE}
         is_tail = np.array([one.goal.intent in rare for one in asked])
-        return cls(asked, is_tail, _right(read(launched, asked), asked, with_slots), with_slots)
+        return cls(asked, is_tail, _right(read(launched, asked), asked, with_slots), with_slots, out_of_scope)
 
 
 def read(nlu: ReferenceNLU, asked: Sequence[Asked]) -> list[Reading]:
@@ -51,7 +58,10 @@ def read(nlu: ReferenceNLU, asked: Sequence[Asked]) -> list[Reading]:
 
 
 def nlu_scores(nlu: ReferenceNLU, test: Unseen) -> dict[str, float]:
-    """Errors of intents, sentences once right that are wrong now, and with slots exact frames and the F1 of values."""
+    """Errors of intents, sentences once right that are wrong now, and with slots exact frames and the F1 of values.
+
+    `out_of_scope_acted_on` is the share of sentences out of scope that the assistant would not refuse.
+    """
     readings = read(nlu, test.asked)
     intent = _right(readings, test.asked, with_slots=False)
     whole = _right(readings, test.asked, test.with_slots)
@@ -68,6 +78,9 @@ def nlu_scores(nlu: ReferenceNLU, test: Unseen) -> dict[str, float]:
         )
         found = sum(len(reading.items) + len(one.goal.slots) for reading, one in pairs)
         scores |= {"exact": float(whole.mean()), "slot_f1": 2 * hits / max(1, found)}
+    if test.out_of_scope:
+        surest = [found.probability for found in read(nlu, test.out_of_scope)]
+        scores["out_of_scope_acted_on"] = float(np.mean(np.array(surest) >= LEAST_SURE))
     return scores
 
 
@@ -82,8 +95,9 @@ def _right(readings: Sequence[Reading], asked: Sequence[Asked], with_slots: bool
 class Meant:
     """What people meant by each utterance so far, and what of it was read rightly; those who plant left out."""
 
-    def __init__(self, with_slots: bool) -> None:
-        self._with_slots = with_slots
+    def __init__(self, with_slots: bool, supported: Collection[str]) -> None:
+        """Nothing yet; `supported` are the intents that the assistant has."""
+        self._with_slots, self._supported = with_slots, supported
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._worked: Counter[Asked] = Counter()
 
@@ -104,7 +118,7 @@ class Meant:
     def label_scores(self, labels: Sequence[Label], deployed: ReferenceNLU) -> dict[str, float]:
         """Of labels whose utterance somebody said: right ones, what is new to the NLU deployed that day, calibration.
 
-        `yield` is the share of all utterances that are labelled.
+        `yield` is the share of all utterances that are labelled, `out_of_scope_learnt` that of those out of scope.
         """
         known = [label for label in labels if label.text.casefold() in self._counts]
         if not known:
@@ -119,14 +133,20 @@ class Meant:
             ]
         )
         probability = np.array([label.probability for label in known])
+        labelled = {label.text.casefold() for label in known}
+        beyond = [text for text, counts in self._counts.items() if self._is_out_of_scope(counts)]
         return {
             "labels": len(known),
+            **({"out_of_scope_learnt": float(np.mean([text in labelled for text in beyond]))} if beyond else {}),
             "precision": float(right.mean()),
             "precision_new": float(right[new].mean()) if new.any() else float("nan"),
             "novelty": float(new.mean()),
             "yield": len(known) / len(self._counts),
             "ece": expected_calibration_error(right, probability),
         }
+
+    def _is_out_of_scope(self, counts: Counter[str]) -> bool:
+        return all(json.loads(goal)["intent"] not in self._supported for goal in counts)
 
 
 def traffic_scores(told: Sequence[Told], rewrite_ids: Sequence[str | None]) -> dict[str, float]:

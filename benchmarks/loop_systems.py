@@ -146,15 +146,19 @@ class Distilled(Labeller):
 
 
 class Oracle(Labeller):
-    """Gold for every turn: of each utterance what people mostly meant by it. Nobody who plants is asked."""
+    """Gold for every turn: of each utterance what people mostly meant by it, if the assistant has an intent for it.
+
+    Nobody who plants is asked.
+    """
 
     def __init__(self, launch: Sequence[Example]) -> None:
         super().__init__(launch)
+        self._intents = {example.intent for example in launch}
         self._meant: dict[str, Counter[str]] = defaultdict(Counter)
 
     def learn(self, day: date, rows: Sequence[Row], told: Sequence[Told]) -> Learnt:
         for one in told:
-            if not one.is_planted:
+            if not one.is_planted and one.goal.intent in self._intents:
                 self._meant[one.heard][frame_goal(*one.goal)] += 1
         return self.trained_on({text: (counts.most_common(1)[0][0], 1.0) for text, counts in self._meant.items()})
 

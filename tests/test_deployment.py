@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +166,35 @@ def test_new_wordings_come_up_later_and_taste_drifts(division: Division) -> None
     assert pool.popularity(3) != pool.popularity(0)
     still = Deployment(division, replace(WORLD, drift=0.0), seed=3).pool
     assert still.popularity(3) == still.popularity(0)
+
+
+def test_what_is_out_of_scope_is_said_and_tested_but_never_launched() -> None:
+    beyond = "translate_word"
+    wordings = sample_wordings("en-GB")
+    division = divide(wordings, n_launch=2, test_share=0.25, seed=1, out_of_scope=beyond)
+    asked = {one.text for one in wordings if one.goal.intent == beyond}
+    assert {one.text for one in (*division.out_of_scope, *division.out_of_scope_test)} == asked
+    assert beyond not in {one.goal.intent for one in (*division.launch, *division.spoken, *division.test)}
+    with pytest.raises(DataError, match="no wording is of the intent fly"):
+        divide(wordings, n_launch=2, test_share=0.25, seed=1, out_of_scope="fly")
+
+
+def test_some_want_what_is_out_of_scope_and_know_no_other_words_for_it() -> None:
+    division = divide(sample_wordings("en-GB"), n_launch=2, test_share=0.25, seed=1, out_of_scope="translate_word")
+    _, told = _day(division, replace(WORLD, n_sessions=2_000, poisoned=0.0))
+    beyond = [one for one in told if one.goal.intent == "translate_word"]
+    wants = [one for one in told if one.behaviour == "want"]
+    assert np.mean([one.goal.intent == "translate_word" for one in wants]) == pytest.approx(
+        WORLD.out_of_scope, abs=0.015
+    )
+    assert all(one.is_failure for one in beyond)
+    first = {one.session_id: one.text for one in beyond if one.turn_id.endswith("-00")}
+    again = [one for one in beyond if one.rephrase_of and one.rephrase_of.endswith("-00")]
+    assert again
+    assert all(one.text == first[one.session_id] for one in again)
+    tested = {one.text for one in division.out_of_scope_test}
+    assert not tested & {one.text for one in told}
+    assert len(Deployment(division, WORLD, seed=3).out_of_scope_test()) == len(tested)
 
 
 def test_recordings_are_heard_where_there_are_any() -> None:

@@ -137,7 +137,7 @@ def test_exact_frames_need_their_values() -> None:
 
 
 def test_labels_are_held_against_what_was_meant() -> None:
-    meant = Meant(with_slots=False)
+    meant = Meant(False, {"play", "stop", "call"})
     meant.add([told("tune", "play"), told("tune", "play"), told("tune", "call"), told("quiet", "stop")])
     meant.add([told("tune", "stop", is_planted=True)] * 5)
     scores = meant.label_scores(
@@ -147,8 +147,25 @@ def test_labels_are_held_against_what_was_meant() -> None:
     assert scores["ece"] == pytest.approx(0.4)
 
 
+def test_what_is_out_of_scope_is_not_to_be_learnt_or_acted_on() -> None:
+    meant = Meant(False, {"play", "stop"})
+    meant.add([told("tune", "play"), told("fly me", "oos"), told("be my friend", "play"), told("be my friend", "oos")])
+    labels = [Label(text, PLAY, 0.9) for text in ("tune", "fly me", "be my friend")]
+    scores = meant.label_scores(labels, Fixed("play"))
+    assert (scores["out_of_scope_learnt"], scores["precision"]) == (1.0, pytest.approx(2 / 3))
+    assert "out_of_scope_learnt" not in Meant(False, {"play"}).label_scores(labels, Fixed("play"))
+    launched, beyond = Fixed("play"), [Asked("fly", Frame("oos", ()))]
+    test = Unseen.of([Asked("a", Frame("play", ()))], launched, {"play": 1.0}, False, beyond)
+    assert nlu_scores(launched, test)["out_of_scope_acted_on"] == 1.0
+
+
+def test_the_oracle_has_no_intent_for_what_is_out_of_scope() -> None:
+    found = Oracle(LAUNCH).learn(DAY, [], [told("tune", "play"), told("fly me", "oos")])
+    assert [label.text for label in found.labels] == ["tune"]
+
+
 def test_regressions_are_turns_that_were_right_and_would_no_longer_be() -> None:
-    meant = Meant(with_slots=False)
+    meant = Meant(False, {"play", "stop", "call"})
     assert np.isnan(meant.regressions(Fixed("play")))
     meant.add(
         [told("tune", "play"), told("tune", "play"), told("quiet", "stop"), told("dial", "call", would_fail=True)]

@@ -1,6 +1,6 @@
 """A simulated deployment with a real NLU in the loop: people say what others wrote, and say it again where it fails."""
 
-from selflearn.simulate.deployment.conversation import is_right
+from selflearn.simulate.deployment.conversation import LEAST_SURE, is_right
 from selflearn.simulate.deployment.traffic import Asked, Assistant, Deployment, Rewrite, Told, World
 from selflearn.simulate.deployment.wordings import (
     Division,
@@ -12,6 +12,7 @@ from selflearn.simulate.deployment.wordings import (
 )
 
 __all__ = [
+    "LEAST_SURE",
     "Asked",
     "Assistant",
     "Deployment",

@@ -69,6 +69,8 @@ class Pool:
         drift: float,
         late_share: float,
         n_cycles: int,
+        out_of_scope: Sequence[Wording] = (),
+        p_out_of_scope: float = 0.0,
     ) -> None:
         """Wordings of a pool.
 
@@ -80,7 +82,10 @@ class Pool:
             late_share: share of wordings, new values among them, that nobody says at first; they come up one by one
                 in the first half of the cycles.
             n_cycles: length of the run.
+            out_of_scope: what is wanted of an assistant that cannot do it; nobody knows other words for it.
+            p_out_of_scope: share of such wants, where there are any.
         """
+        self._out_of_scope, self._p_out_of_scope = out_of_scope, p_out_of_scope
         self._unsaid, self._seed, self._drift = unsaid, seed, drift
         order = Random(f"{seed}/popularity").sample(wordings, len(wordings))
         self._since = {
@@ -105,6 +110,9 @@ class Pool:
 
     def want(self, rng: Random, person: Person, cycle: int) -> Saying:
         """Something new: one of the person's few habits, wording included, or by general popularity."""
+        if self._out_of_scope and rng.random() < self._p_out_of_scope:
+            beyond = pick(rng, self._out_of_scope)
+            return Saying(beyond.text, beyond.goal, beyond)
         if rng.random() < _P_FAVOURITE:
             rng = Random(f"{self._seed}/{person.number}/{rng.randrange(_N_FAVOURITES)}")
             cycle = 0

@@ -24,7 +24,7 @@ from selflearn.simulate.deployment.conversation import (
     talk,
 )
 from selflearn.simulate.deployment.people import Person, Pool, Saying
-from selflearn.simulate.deployment.wordings import Division
+from selflearn.simulate.deployment.wordings import Division, Wording
 from selflearn.simulate.lines import Json, as_json
 from selflearn.simulate.world import Frame
 from selflearn.turns import normalise_text
@@ -53,13 +53,18 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class World:
-    """How a deployment is: see `Pool` and `Circumstances`; `poisoned` is the share of sessions that plant."""
+    """How a deployment is: see `Pool` and `Circumstances`.
+
+    `poisoned` is the share of sessions that plant, `out_of_scope` that of wants out of scope, where the wordings have
+    any.
+    """
 
     n_sessions: int = 4_000
     n_users: int = 1_500
     n_cycles: int = 10
     silent: float = 0.1
     poisoned: float = 0.01
+    out_of_scope: float = 0.05
     drift: float = 0.15
     late_share: float = 0.2
     with_slots: bool = False
@@ -133,12 +138,13 @@ class Deployment:
         known = (*division.launch, *division.spoken)
         self.locale = known[0].locale
         self.world, self._seed = world, seed
-        unsaid = frozenset(one.text.casefold() for one in division.test)
-        pool = Pool(known, unsaid, seed, world.drift, world.late_share, world.n_cycles)
-        channel = Channel((one.text for one in known), seed)
+        beyond = division.out_of_scope
+        unsaid = frozenset(one.text.casefold() for one in (*division.test, *division.out_of_scope_test))
+        pool = Pool(known, unsaid, seed, world.drift, world.late_share, world.n_cycles, beyond, world.out_of_scope)
+        channel = Channel((one.text for one in (*known, *beyond)), seed)
         self.pool = pool
         self._of = Circumstances(pool, channel, unsaid, world.silent, world.with_slots)
-        self._test = division.test
+        self._division = division
         rng = Random(f"{seed}/plants")
         said = [Saying(one.text, one.goal, one) for one in rng.sample(known, min(len(known), 40 * _N_PLANTED))]
         self._plants = [
@@ -149,10 +155,17 @@ class Deployment:
 
     def test(self) -> list[Asked]:
         """Every sentence of the test once, each as heard of some tester."""
+        return self._asked(self._division.test, "test")
+
+    def out_of_scope_test(self) -> list[Asked]:
+        """The same of those out of scope."""
+        return self._asked(self._division.out_of_scope_test, "out of scope")
+
+    def _asked(self, wordings: Sequence[Wording], name: str) -> list[Asked]:
         asked = []
-        for number, wording in enumerate(self._test):
+        for number, wording in enumerate(wordings):
             tester = Person.of(number, self._seed, is_tester=True)
-            rng = Random(f"{self._seed}/test/{number}")
+            rng = Random(f"{self._seed}/{name}/{number}")
             said = Saying(wording.text, wording.goal, wording)
             asked.append(Asked(hear(rng, self._of.channel, said, tester)[0][0], wording.goal))
         return asked

@@ -79,11 +79,16 @@ class Wording:
 
 @dataclass(frozen=True)
 class Division:
-    """Wordings by use: those the NLU begins with, others that people say, and those nobody says but in the test."""
+    """Wordings by use: those the NLU begins with, others that people say, and those nobody says but in the test.
+
+    Those out of scope ask for what the assistant has no intent for; they are said or tested, too.
+    """
 
     launch: tuple[Wording, ...]
     spoken: tuple[Wording, ...]
     test: tuple[Wording, ...]
+    out_of_scope: tuple[Wording, ...] = ()
+    out_of_scope_test: tuple[Wording, ...] = ()
 
 
 def read_wordings(path: Path, locale: str = "en") -> list[Wording]:
@@ -139,15 +144,25 @@ def sample_wordings(locale: str) -> list[Wording]:
     return list(found.values())
 
 
-def divide(wordings: Sequence[Wording], n_launch: int, test_share: float, seed: int) -> Division:
+def divide(
+    wordings: Sequence[Wording], n_launch: int, test_share: float, seed: int, out_of_scope: str | None = None
+) -> Division:
     """Divide by sentence, intent by intent: `n_launch` of each to begin with, a share to test, the others spoken.
 
+    Nothing is launched of the intent `out_of_scope`.
+
     Raises:
-        DataError: nothing is left to be said.
+        DataError: nothing is left to be said, or nobody wrote anything of `out_of_scope`.
     """
     by_intent: dict[str, list[Wording]] = defaultdict(list)
     for wording in wordings:
         by_intent[wording.goal.intent].append(wording)
+    if out_of_scope is not None and out_of_scope not in by_intent:
+        raise DataError(
+            f"no wording is of the intent {out_of_scope}, which is to be out of scope",
+            f"name one of {', '.join(sorted(by_intent))}",
+        )
+    beyond = by_intent.pop(out_of_scope, []) if out_of_scope is not None else []
     launch, spoken, test = [], [], []
     for intent, group in sorted(by_intent.items()):
         shuffled = Random(f"{seed}/{intent}").sample(group, len(group))
@@ -160,7 +175,9 @@ def divide(wordings: Sequence[Wording], n_launch: int, test_share: float, seed: 
             f"{len(wordings)} wordings of {len(by_intent)} intents leave none to begin with, to be said or to test",
             "give more wordings, or fewer of each intent to the launch set",
         )
-    return Division(tuple(launch), tuple(spoken), tuple(test))
+    beyond = Random(f"{seed}/{out_of_scope}").sample(beyond, len(beyond))
+    n_test = round(test_share * len(beyond))
+    return Division(tuple(launch), tuple(spoken), tuple(test), tuple(beyond[n_test:]), tuple(beyond[:n_test]))
 
 
 def _slots(given: Any) -> Slots:
