@@ -200,13 +200,25 @@ def test_of_many_sentences_some_of_each_intent_are_learnt_the_same_every_time(or
     counts = (("a", 4_000), ("b", 3))
     many = [example(f"{intent} {number}", intent, origin=origin) for intent, n in counts for number in range(n)]
     other = [example("of the other kind", "a", origin="corrected" if origin == "launch" else "launch")]
-    kept = sampled([*other, *many])
+    (kept,) = sampled([[*other, *many]])
     assert len(kept) == MAX_OF_EACH + 1
     assert other[0] in kept
     assert sum(row["intent"] == "b" for row in kept) == 3
-    again = sampled(Random(1).sample(many, len(many)))
+    (again,) = sampled([Random(1).sample(many, len(many))])
     assert {row["example_id"] for row in [*again, *other]} == {row["example_id"] for row in kept}
-    assert sampled(other) == other
+    assert sampled([other]) == [other]
+
+
+def test_what_two_training_sets_hold_is_shown_to_both_or_to_neither() -> None:
+    """Shown as many as it may be of a larger set, a challenger would seem to lose what the champion was shown."""
+    champion = [example(str(number), "a", origin="corrected") for number in range(2_000)]
+    more = [example(str(number), "a", origin="confirmed") for number in range(2_000, 6_000)]
+    relabelled = [row | {"intent": "b", "example_id": f"b {row['text']}", "origin": "confirmed"} for row in champion]
+    of_champion, of_challenger = sampled([champion, [*relabelled, *more]])
+    both = {row["text"] for row in champion}
+    assert {row["text"] for row in of_champion} == {row["text"] for row in of_challenger} & both
+    assert len(of_challenger) == MAX_OF_EACH
+    assert 0 < len(of_champion) < len(champion)
 
 
 @pytest.fixture

@@ -101,8 +101,10 @@ def _conflicts(examples: Iterable[Row]) -> Iterator[Issue]:
 def _of_likeness(locale: str, rows: Sequence[Row]) -> Iterator[Issue]:
     """Mined sentences that are nearly another one, or like none of their intent."""
     texts = [normalise_text(row["text"]) for row in rows]
-    intents = np.array([row["intent"] for row in rows])
-    contexts = np.array([row["context"] for row in rows])
+    # Compared row by row with all others: numbers, not strings.
+    intents, contexts = (
+        np.unique([row[name] for row in rows], return_inverse=True)[1] for name in ("intent", "context")
+    )
     mined = np.array([at for at, row in enumerate(rows) if row["origin"] != "launch"], dtype=np.int64)
     for block, found in likeness([texts[at] for at in mined], texts):
         alike = found.toarray()
@@ -111,7 +113,7 @@ def _of_likeness(locale: str, rows: Sequence[Row]) -> Iterator[Issue]:
             yield from _near(locale, rows, texts, one, at, contexts == contexts[at])
             of_intent = (intents == intents[at]) & (np.arange(len(rows)) != at)
             if of_intent.any() and one[of_intent].max() < _UNLIKE:
-                note = f"is like no other sentence of {intents[at]} ({one[of_intent].max():.2f} at most)"
+                note = f"is like no other sentence of {rows[at]['intent']} ({one[of_intent].max():.2f} at most)"
                 yield Issue("outlier", locale, texts[at], note)
 
 

@@ -34,8 +34,8 @@ Meaning = tuple[str, frozenset[tuple[str, str]]]
 """Intent, and slots with their case-folded values."""
 
 MAX_OF_EACH = 3_000
-"""Launch sentences, and mined ones, that the reference NLU learns from: of all intents alike, by a hash that does not
-change, so that one release and the next have most in common. More would take longer and tell little more."""
+"""Launch sentences, and mined ones, that the reference NLU learns from, of all intents alike. More would take
+longer and tell little more."""
 
 _LEARNT = ("text", "locale", "context", "intent", "slots", "is_intent_only", "weight")
 _READ = ("text", "locale", "context")
@@ -59,10 +59,11 @@ def read_by_each(
     """
     if trainer is not None:
         return [read_by_command(trainer, rows, asked) for rows in trainings]
-    if len(trainings) == 1:
-        return [read_by_reference(trainings[0], asked)]
-    with ProcessPoolExecutor(len(trainings), get_context("spawn")) as pool:
-        return list(pool.map(read_by_reference, trainings, [asked] * len(trainings)))
+    shown = sampled(trainings)
+    if len(shown) == 1:
+        return [read_by_reference(shown[0], asked)]
+    with ProcessPoolExecutor(len(shown), get_context("spawn")) as pool:
+        return list(pool.map(read_by_reference, shown, [asked] * len(shown)))
 
 
 def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning]:
@@ -70,27 +71,42 @@ def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning
     # Takes seconds to import, and who only reads a release needs none of it.
     from selflearn.nlu import ReferenceNLU, examples_of
 
-    nlu = ReferenceNLU(examples_of(row | {"weight": 1.0} for row in sampled(rows)))
+    nlu = ReferenceNLU(examples_of(row | {"weight": 1.0} for row in rows))
     readings = nlu.read([row["text"] for row in asked], [row["context"] for row in asked])
     return [(first.intent, first.items) for first, *_ in readings]
 
 
-def sampled(rows: Sequence[Row]) -> list[Row]:
-    """At most `MAX_OF_EACH` launch rows and as many mined ones: one of each locale and intent, then another of each."""
-    launch = [row for row in rows if row["origin"] == "launch"]
-    mined = [row for row in rows if row["origin"] != "launch"]
-    return [*_of_all_intents(launch), *_of_all_intents(mined)]
+def sampled(trainings: Sequence[Sequence[Row]]) -> list[list[Row]]:
+    """Of each training set the rows of at most `MAX_OF_EACH` launch sentences and as many mined ones.
+
+    They are the same of all: a sentence that two training sets hold is shown to both or to neither, lest one seems to
+    have lost what it was not shown.
+    """
+    shown = {origin: _of_all_intents(_sentences(trainings, origin)) for origin in (True, False)}
+    return [[row for row in rows if row["utterance_id"] in shown[_is_launch(row)]] for rows in trainings]
 
 
-def _of_all_intents(rows: Sequence[Row]) -> list[Row]:
-    ordered = sorted(rows, key=lambda row: digest(row["example_id"]))
+def _is_launch(row: Row) -> bool:
+    return bool(row["origin"] == "launch")
+
+
+def _sentences(trainings: Sequence[Sequence[Row]], is_launch: bool) -> list[Row]:
+    """One row of each sentence, that of the last training set which holds it."""
+    return list(
+        {row["utterance_id"]: row for rows in trainings for row in rows if _is_launch(row) == is_launch}.values()
+    )
+
+
+def _of_all_intents(rows: Sequence[Row]) -> frozenset[str]:
+    ordered = sorted(rows, key=lambda row: digest(row["utterance_id"]))
     taken: Counter[tuple[str, str]] = Counter()
     turns = []
     for row in ordered:
         group = row["locale"], row["intent"]
         turns.append(taken[group])
         taken[group] += 1
-    return [row for _, row in sorted(zip(turns, ordered, strict=True), key=lambda pair: pair[0])][:MAX_OF_EACH]
+    by_turn = sorted(zip(turns, ordered, strict=True), key=lambda pair: pair[0])
+    return frozenset(row["utterance_id"] for _, row in by_turn[:MAX_OF_EACH])
 
 
 def read_by_command(trainer: Trainer, rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning]:
