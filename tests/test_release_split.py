@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from datetime import date, timedelta
 from random import Random
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from release_rows import Row, example
 from selflearn.errors import DataError
 from selflearn.release import Issues, check_intents, content_hash, find_issues, leaks, sentence_of, training_set
-from selflearn.release.likeness import nearest
+from selflearn.release.likeness import NEAR_DUPLICATE, near_pairs, nearest
 from selflearn.release.split import launch_split, split_of_sentences
 
 FIRST = date(2025, 1, 1)
@@ -125,23 +126,45 @@ def test_what_stands_in_an_evaluation_set_or_nearly_so_leaks() -> None:
 texts = st.lists(st.text(st.sampled_from("ab 東"), max_size=6), max_size=5)
 
 
+def alike(one: str, other: str) -> float:
+    """The plain rule of likeness."""
+    mine, theirs = _grams(one), _grams(other)
+    total = sum(mine.values()) * sum(theirs.values())
+    return sum((mine[gram] * theirs[gram]) ** 0.5 for gram in mine) / total**0.5
+
+
+def _grams(text: str) -> Counter[str]:
+    bounded = f"\x02{text}\x02"
+    return Counter(bounded[at : at + size] for size in (2, 3) for at in range(len(bounded) - size + 1))
+
+
 @given(texts, texts)
 def test_the_nearest_equals_the_plain_rule(left: list[str], right: list[str]) -> None:
-    def grams(text: str) -> Counter[str]:
-        bounded = f"\x02{text}\x02"
-        return Counter(bounded[at : at + size] for size in (2, 3) for at in range(len(bounded) - size + 1))
-
-    def alike(one: str, other: str) -> float:
-        mine, theirs = grams(one), grams(other)
-        total = sum(mine.values()) * sum(theirs.values())
-        return sum((mine[gram] * theirs[gram]) ** 0.5 for gram in mine) / total**0.5
-
     best, place = nearest(left, right)
     for at, text in enumerate(left):
         expected = [alike(text, other) for other in right]
         assert best[at] == pytest.approx(max(expected, default=0.0))
         if best[at] > 0:
             assert expected[place[at]] == pytest.approx(best[at])
+
+
+LONG = st.text(st.sampled_from("ab 東"), min_size=8, max_size=20)
+
+
+@given(st.lists(LONG, max_size=6), st.data())
+def test_near_pairs_are_all_that_the_plain_rule_finds(written: list[str], data: st.DataObject) -> None:
+    """Each text beside some with a letter more, less or twice."""
+    texts = list(written)
+    for text in written:
+        at = data.draw(st.integers(0, len(text) - 1))
+        texts += [text[:at] + text[at + 1 :], text[:at] + "c" + text[at:], f"{text} {text}"]
+    first, second = near_pairs(texts)
+    found = list(zip(first.tolist(), second.tolist(), strict=True))
+    assert found == sorted(found)
+    for pair in itertools.combinations(range(len(texts)), 2):
+        likeness = alike(texts[pair[0]], texts[pair[1]])
+        if abs(likeness - NEAR_DUPLICATE) > 1e-6:
+            assert (pair in found) == (likeness > NEAR_DUPLICATE)
 
 
 def test_issues_name_what_a_person_should_look_at() -> None:

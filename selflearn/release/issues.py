@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from selflearn.release.likeness import NEAR_DUPLICATE, likeness
+from selflearn.release.likeness import likeness, near_pairs
 from selflearn.release.rows import Row, Sentence, meaning_of, sentence_of
 from selflearn.turns.text import normalise_text
 
@@ -101,39 +100,33 @@ def _conflicts(examples: Iterable[Row]) -> Iterator[Issue]:
 def _of_likeness(locale: str, rows: Sequence[Row]) -> Iterator[Issue]:
     """Mined sentences that are nearly another one, or like none of their intent."""
     texts = [normalise_text(row["text"]) for row in rows]
-    # Compared row by row with all others: numbers, not strings.
-    intents, contexts = (
-        np.unique([row[name] for row in rows], return_inverse=True)[1] for name in ("intent", "context")
-    )
-    mined = np.array([at for at, row in enumerate(rows) if row["origin"] != "launch"], dtype=np.int64)
-    for block, found in likeness([texts[at] for at in mined], texts):
-        alike = found.toarray()
-        for at, one in zip(mined[block].tolist(), alike, strict=True):
-            one[at] = 0
-            yield from _near(locale, rows, texts, one, at, contexts == contexts[at])
-            of_intent = (intents == intents[at]) & (np.arange(len(rows)) != at)
-            if of_intent.any() and one[of_intent].max() < _UNLIKE:
-                note = f"is like no other sentence of {rows[at]['intent']} ({one[of_intent].max():.2f} at most)"
-                yield Issue("outlier", locale, texts[at], note)
-
-
-def _near(
-    locale: str,
-    rows: Sequence[Row],
-    texts: Sequence[str],
-    alike: npt.NDArray[np.float64],
-    at: int,
-    is_in_context: npt.NDArray[np.bool_],
-) -> Iterator[Issue]:
-    for other in np.flatnonzero((alike >= NEAR_DUPLICATE) & is_in_context).tolist():
-        is_twin = rows[other]["origin"] != "launch" and other < at
-        if is_twin or texts[other] == texts[at]:
+    is_mined = [row["origin"] != "launch" for row in rows]
+    for first, second in zip(*(places.tolist() for places in near_pairs(texts)), strict=True):
+        at, other = (first, second) if is_mined[first] else (second, first)
+        if is_mined[at] and texts[at] != texts[other] and rows[at]["context"] == rows[other]["context"]:
+            yield _near(locale, rows, texts, at, other)
+    by_intent: dict[str, list[int]] = defaultdict(list)
+    for at, row in enumerate(rows):
+        by_intent[row["intent"]].append(at)
+    for intent, places in sorted(by_intent.items()):
+        if len(places) == 1:
             continue
-        intent, another = rows[at]["intent"], rows[other]["intent"]
-        if intent == another:
-            yield Issue("near_duplicate", locale, texts[at], f"is nearly {texts[other]!r}")
-        else:
-            yield Issue("near_conflict", locale, texts[at], f"is {intent}; {texts[other]!r} is {another}")
+        of_intent = [texts[at] for at in places]
+        mined = np.array([place for place, at in enumerate(places) if is_mined[at]], dtype=np.int64)
+        for block, found in likeness([of_intent[place] for place in mined], of_intent):
+            alike = found.toarray()
+            alike[np.arange(len(alike)), mined[block]] = 0
+            for place, most in zip(mined[block].tolist(), alike.max(axis=1).tolist(), strict=True):
+                if most < _UNLIKE:
+                    note = f"is like no other sentence of {intent} ({most:.2f} at most)"
+                    yield Issue("outlier", locale, of_intent[place], note)
+
+
+def _near(locale: str, rows: Sequence[Row], texts: Sequence[str], at: int, other: int) -> Issue:
+    intent, another = rows[at]["intent"], rows[other]["intent"]
+    if intent == another:
+        return Issue("near_duplicate", locale, texts[at], f"is nearly {texts[other]!r}")
+    return Issue("near_conflict", locale, texts[at], f"is {intent}; {texts[other]!r} is {another}")
 
 
 def _imbalance(locale: str, rows: Iterable[Row]) -> Iterator[Issue]:

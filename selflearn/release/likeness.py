@@ -16,6 +16,10 @@ NEAR_DUPLICATE = 0.9
 """Likeness from which on two sentences count as one with a slip: a letter of twenty, a comma, another ending."""
 _CELLS = 4_000_000
 """Pairs of sentences in memory at once."""
+_PAIRS = 50_000
+"""Candidates of near pairs that are compared at once."""
+_OF_RARE = 0.3
+_SLACK = 1e-9
 
 
 def likeness(texts: Sequence[str], others: Sequence[str]) -> Iterator[tuple[slice, sparse.csr_array]]:
@@ -39,6 +43,43 @@ def nearest(texts: Sequence[str], others: Sequence[str]) -> tuple[Floats, Ints]:
             best[block] = found.max(axis=1).toarray().ravel()
             place[block] = found.argmax(axis=1)
     return best, place
+
+
+def near_pairs(texts: Sequence[str]) -> tuple[Ints, Ints]:
+    """Pairs of texts from `NEAR_DUPLICATE` on: places of the first, in order, and of the second, which come after it.
+
+    What the rarest n-grams of a text say of all others bounds their likeness, by the inequality of Cauchy and Schwarz
+    over the rest (prefix filtering: Chaudhuri, Ganti and Kaushik 2006); what is below it need not be compared.
+    """
+    shares = _shares(texts)
+    rare = _rarest(shares)
+    mass = rare.multiply(rare).sum(axis=1)
+    others = shares.T.tocsr()
+    found = [np.zeros((2, 0), dtype=np.int64)]
+    size = max(1, _CELLS // max(1, len(texts)))
+    for start in range(0, len(texts), size):
+        by_rare = sparse.coo_array(rare[start : start + size] @ others)
+        pairs = np.array([by_rare.row + start, by_rare.col], dtype=np.int64)
+        of_rare = mass[pairs[0]]
+        rest = (1 - of_rare) * (1 - by_rare.data**2 / of_rare)
+        most = by_rare.data + np.sqrt(np.maximum(0.0, rest))
+        pairs = pairs[:, (most >= NEAR_DUPLICATE - _SLACK) & (pairs[0] < pairs[1])]
+        for at in range(0, pairs.shape[1], _PAIRS):
+            some = pairs[:, at : at + _PAIRS]
+            alike = shares[some[0]].multiply(shares[some[1]]).sum(axis=1)
+            found.append(some[:, alike >= NEAR_DUPLICATE])
+    first, second = np.concatenate(found, axis=1)
+    order = np.lexsort((second, first))
+    return first[order], second[order]
+
+
+def _rarest(shares: sparse.csr_array) -> sparse.csr_array:
+    """Of each row its rarest columns, `_OF_RARE` of its mass or a little more."""
+    row = np.repeat(np.arange(shares.shape[0]), np.diff(shares.indptr))
+    order = np.lexsort((shares.indices, np.bincount(shares.indices, minlength=shares.shape[1])[shares.indices], row))
+    ends = np.append(0.0, np.cumsum(shares.data[order] ** 2))
+    kept = order[ends[:-1] - ends[shares.indptr[:-1]][row] < _OF_RARE]
+    return sparse.csr_array((shares.data[kept], (row[kept], shares.indices[kept])), shares.shape)
 
 
 def leaks(rows: Sequence[Row], evaluated: Sequence[Row]) -> dict[Sentence, str]:
