@@ -221,6 +221,16 @@ def test_what_two_training_sets_hold_is_shown_to_both_or_to_neither() -> None:
     assert 0 < len(of_champion) < len(champion)
 
 
+def test_what_is_asked_is_shown_to_whoever_has_it() -> None:
+    """Else what the sample happens to leave out decides which of the two seems to have lost it."""
+    champion = [example(str(number), "a", origin="confirmed") for number in range(4_000)]
+    challenger = [*champion, *(example(str(number), "a", origin="confirmed") for number in range(4_000, 8_000))]
+    asked = [example(str(number), "a") for number in range(3_900, 4_100)]
+    for rows, held in zip(sampled([champion, challenger], asked), (asked[:100], asked), strict=True):
+        assert {row["text"] for row in held} <= {row["text"] for row in rows}
+        assert len(rows) <= MAX_OF_EACH + len(held)
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     """A trainer of one's own: it remembers sentences, and reads others as nothing."""

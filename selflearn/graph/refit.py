@@ -1,9 +1,12 @@
-"""The refit: what an NLU reads that is trained anew on what the other half of the utterances mean.
+"""The refit: what an NLU reads that is trained anew on what the other utterances mean.
 
 The pool knows from what people did what many utterances mean that the deployed NLU misreads; what is trained on that
-reads the others by it. Texts are halved and each half is read by what learnt from the other (cross-fitting), so that
-no sentence confirms itself, be it in another context or one of the launch set. It reads intents in the deployed NLU's
-place: of that one's reading of the same words what it says of values is left, and little more.
+reads the others by it. Texts are dealt to folds and each fold is read by what learnt from the others (cross-fitting),
+so that no sentence confirms itself, be it in another context or one of the launch set. What was learnt then tells, with
+what people did, better what utterances mean, and so on, in turns (EM): sentences of a kind that the NLU misreads fail
+more often, and though each failure tells little, what they mean is found together in a few rounds. The refit reads
+intents in the deployed NLU's place: of that one's reading of the same words what it says of values is left, and little
+more.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from selflearn.ragged import Floats, Ints, max_of, sum_of
 
 MAX_GOALS = 5_000_000
 """Of so many goals the intents are held on the driver, two integers each; where there are more nothing is refitted."""
-_HALVES = 2
-_MOST_SENTENCES = 5_000
-"""Each half learns from so many utterances at most; from twice as many it learnt next to nothing more."""
+_FOLDS = 3
+_ROUNDS = 4
+_HEARD = PoolWeights(nlu=1.0, variant=0.0, refit=1.0)
+"""What tells readers what utterances mean: what people did, and the readers before them. What the deployed NLU says of
+intents is taken back: the more alike it misreads them, the more the neighbours would repeat it."""
 _LIKELY = 0.1
 """An utterance is an example of every intent that it means with this probability, weighted by it."""
 _UNKNOWN = -1
@@ -91,7 +96,7 @@ def vectors_of(texts: Sequence[str], vectors: Vectors | None) -> Floats | None:
 
 @dataclass(frozen=True)
 class Refit:
-    """Readers of both halves, and what the intents of goals are; a reader's half is the one that it has not seen.
+    """A reader for each fold, and what the intents of goals are; a reader's fold is the one that it has not seen.
 
     `dimension` is that of the vectors that they learnt with, 0 without any.
     """
@@ -128,9 +133,9 @@ class Refit:
     def _probabilities(self, said: Said) -> Floats:
         """Shape (sentences, names of intents)."""
         place = {name: at for at, name in enumerate(self.intents.names)}
-        found, half = np.zeros((len(said.texts), len(place))), halves(said.texts)
+        found, fold = np.zeros((len(said.texts), len(place))), folds(said.texts)
         for own, reader in enumerate(self.readers):
-            rows = np.flatnonzero(half == own)
+            rows = np.flatnonzero(fold == own)
             some = said.rows(rows)
             p = reader.probabilities(some.texts, some.contexts, some.vectors)
             for at, name in enumerate(reader.intents):
@@ -140,38 +145,52 @@ class Refit:
 
 
 def fit_refit(
-    candidates: pd.DataFrame,
-    weights: PoolWeights,
-    intents: GoalIntents,
-    launch: Sequence[Example],
-    vectors: Vectors | None = None,
+    candidates: pd.DataFrame, intents: GoalIntents, launch: Sequence[Example], vectors: Vectors | None = None
 ) -> Refit | None:
-    """Learn from what utterances mean by the pool, and from the launch set.
+    """Learn in turns what utterances mean, by what people did and by the readers before, and readers from that (EM).
 
-    What learnt the launch set alone goes first, into what the pool says the utterances mean: it has no mistakes of the
-    log to repeat. Launch sentences that nobody said are in no half and learnt for both. With `vectors` sentences are
-    read by them, too.
+    The first readers learn the launch set alone, which has no mistakes of the log to repeat; where there is none, what
+    the deployed NLU says of intents goes first. With `vectors` sentences are read by them, too.
 
     `candidates` has `utterance_id, text, context, goal` and the columns `SOURCES`, sorted by utterance. None of fewer
-    than `MIN_ANCHORS` utterances, or where a half has nothing to learn from.
+    than `MIN_ANCHORS` utterances, or where a fold leaves nothing to learn from.
     """
-    some = candidates[pd.factorize(candidates["utterance_id"])[0] < _HALVES * _MOST_SENTENCES]
-    if some["utterance_id"].nunique() < MIN_ANCHORS:
+    if candidates["utterance_id"].nunique() < MIN_ANCHORS:
         return None
-    said, half = set(some["text"]), halves(some["text"].tolist())
-    of_launch = halves([one.text for one in launch])
+    said = frozenset(candidates["text"])
+    first = _cross_fitted(launch, said, intents, vectors)
+    heard = candidates if first is None else with_refit(candidates, first, vectors)
+    refit = _cross_fitted([*launch, *_examples(heard, intents)], said, intents, vectors)
+    for _ in range(_ROUNDS - 1):
+        if refit is not None:
+            heard = with_refit(candidates, refit, vectors)
+            refit = _cross_fitted([*launch, *_examples(heard, intents)], said, intents, vectors, refit)
+    return refit
+
+
+def _cross_fitted(
+    examples: Sequence[Example],
+    said: frozenset[str],
+    intents: GoalIntents,
+    vectors: Vectors | None,
+    before: Refit | None = None,
+) -> Refit | None:
+    """A reader for each fold, of the examples of the others; what nobody said is in none and learnt for all.
+
+    Readers go on from those `before`, which learnt of the same sentences.
+    """
+    known = vectors_of([one.text for one in examples], vectors)
+    is_said = np.array([one.text in said for one in examples], dtype=bool)
+    fold = np.where(is_said, folds([one.text for one in examples]), _UNKNOWN)
     readers = []
-    for own in range(_HALVES):
-        taught = [one for one, at in zip(launch, of_launch, strict=True) if at != own or one.text not in said]
-        others = some[half != own]
-        if taught:
-            first = Refit((_reader(taught, vectors),) * _HALVES, intents, _dimension(vectors))
-            others = with_refit(others, first, vectors)
-        examples = [*taught, *_examples(others, weights, intents)]
-        if not examples:
+    for own in range(_FOLDS):
+        rows = np.flatnonzero(fold != own)
+        if not len(rows):
             return None
-        readers.append(_reader(examples, vectors))
-    return Refit(tuple(readers), intents, _dimension(vectors))
+        some = [examples[row] for row in rows.tolist()]
+        start = None if before is None else before.readers[own]
+        readers.append(IntentReader(some, None if known is None else known[rows], start))
+    return Refit(tuple(readers), intents, 0 if known is None else known.shape[1])
 
 
 def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None = None) -> pd.DataFrame:
@@ -185,22 +204,14 @@ def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None =
     return candidates.assign(refit_evidence=refit.evidence(said, utterance.astype(np.int64), goal, nlu))
 
 
-def halves(texts: Sequence[str]) -> Ints:
-    """The half that each text is of."""
-    return np.array([crc32(text.encode()) % _HALVES for text in texts], dtype=np.int64)
+def folds(texts: Sequence[str]) -> Ints:
+    """The fold that each text is of."""
+    return np.array([crc32(text.encode()) % _FOLDS for text in texts], dtype=np.int64)
 
 
-def _reader(examples: Sequence[Example], vectors: Vectors | None) -> IntentReader:
-    return IntentReader(examples, vectors_of([one.text for one in examples], vectors))
-
-
-def _dimension(vectors: Vectors | None) -> int:
-    return len(next(iter(vectors.values()))) if vectors else 0
-
-
-def _examples(candidates: pd.DataFrame, weights: PoolWeights, intents: GoalIntents) -> list[Example]:
+def _examples(candidates: pd.DataFrame, intents: GoalIntents) -> list[Example]:
     place = pd.factorize(candidates["utterance_id"])[0].astype(np.int64)
-    score = candidates[list(SOURCES)].to_numpy(dtype=float) @ np.asarray(weights.as_tuple())
+    score = candidates[list(SOURCES)].to_numpy(dtype=float) @ np.asarray(_HEARD.as_tuple())
     at = offsets_in(place, int(place.max(initial=-1)) + 1)
     mass = np.exp(score - max_of(score, at, 0.0)[place])
     intent = intents.of(candidates["goal"].to_numpy(dtype=np.int64))

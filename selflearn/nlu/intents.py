@@ -20,8 +20,13 @@ _VECTOR_LENGTH = 2.0
 class IntentReader:
     """Reads sentences as intents, as `ReferenceNLU` does, and by an encoder's vectors where they are given."""
 
-    def __init__(self, examples: Sequence[Example], vectors: Floats | None = None) -> None:
+    def __init__(
+        self, examples: Sequence[Example], vectors: Floats | None = None, start: IntentReader | None = None
+    ) -> None:
         """Learn from examples; `vectors`, shape (examples, dimension), are of their texts.
+
+        Where there is a `start`, a reader that learnt other intents or weights of the same sentences, it knows that
+        one's n-grams and goes on from what it has learnt, which takes half the time.
 
         Raises:
             DataError: there are none.
@@ -29,9 +34,14 @@ class IntentReader:
         if not examples:
             raise DataError("the intent reader got no examples", "give a training set that has some")
         texts, contexts = [one.text for one in examples], [one.context for one in examples]
-        self._features = SentenceFeatures()
-        grams = self._features.fit_transform(texts, contexts)
-        self._classifier = IntentClassifier(_beside(grams, vectors), examples)
+        if start is None:
+            self._features = SentenceFeatures()
+            grams = self._features.fit_transform(texts, contexts)
+        else:
+            self._features = start._features
+            grams = self._features.transform(texts, contexts)
+        learnt = None if start is None else start._classifier
+        self._classifier: IntentClassifier = IntentClassifier(_beside(grams, vectors), examples, learnt)
 
     @property
     def intents(self) -> tuple[str, ...]:

@@ -146,8 +146,7 @@ def _refit(
     if intents is None:
         return None
     known = learnt_from[["normalised_text", "context", "intent"]].itertuples(index=False)
-    weights = fit_to_outcomes(candidates).weights
-    return fit_refit(candidates, weights, intents, [Example(*row) for row in known], vectors)
+    return fit_refit(candidates, intents, [Example(*row) for row in known], vectors)
 
 
 def _note_fit(context: StageContext, name: str, fitted: FittedWeights) -> None:

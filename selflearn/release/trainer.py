@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from selflearn.errors import DataError, InfrastructureError, SettingsError
-from selflearn.release.rows import Row, digest
+from selflearn.release.rows import Row, digest, sentence_of
 from selflearn.settings import Trainer
 
 Meaning = tuple[str, frozenset[tuple[str, str]]]
@@ -59,7 +59,7 @@ def read_by_each(
     """
     if trainer is not None:
         return [read_by_command(trainer, rows, asked) for rows in trainings]
-    shown = sampled(trainings)
+    shown = sampled(trainings, asked)
     if len(shown) == 1:
         return [read_by_reference(shown[0], asked)]
     with ProcessPoolExecutor(len(shown), get_context("spawn")) as pool:
@@ -76,14 +76,19 @@ def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning
     return [(first.intent, first.items) for first, *_ in readings]
 
 
-def sampled(trainings: Sequence[Sequence[Row]]) -> list[list[Row]]:
-    """Of each training set the rows of at most `MAX_OF_EACH` launch sentences and as many mined ones.
+def sampled(trainings: Sequence[Sequence[Row]], asked: Sequence[Row] = ()) -> list[list[Row]]:
+    """Of each training set the rows of `MAX_OF_EACH` launch sentences and as many mined ones, and those that are asked.
 
     They are the same of all: a sentence that two training sets hold is shown to both or to neither, lest one seems to
-    have lost what it was not shown.
+    have lost what it was not shown. A sentence that is asked is shown to whoever has it: an NLU that learns the whole
+    training set knows it, and would be thought to lose it by the chance of the sample.
     """
     shown = {origin: _of_all_intents(_sentences(trainings, origin)) for origin in (True, False)}
-    return [[row for row in rows if row["utterance_id"] in shown[_is_launch(row)]] for rows in trainings]
+    known = {sentence_of(row) for row in asked}
+    return [
+        [row for row in rows if row["utterance_id"] in shown[_is_launch(row)] or sentence_of(row) in known]
+        for rows in trainings
+    ]
 
 
 def _is_launch(row: Row) -> bool:
