@@ -31,7 +31,7 @@ _FOLDS = 3
 _ROUNDS = 4
 _HEARD = PoolWeights(nlu=1.0, variant=0.0, refit=1.0)
 """What tells readers what utterances mean: what people did, and the readers before them. What the deployed NLU says of
-intents is taken back: the more alike it misreads them, the more the neighbours would repeat it."""
+intents is taken back, and neighbours are not heard: it misreads like words alike, and both would repeat it."""
 _LIKELY = 0.1
 """An utterance is an example of every intent that it means with this probability, weighted by it."""
 _UNKNOWN = -1
