@@ -171,7 +171,10 @@ def test_the_likeliest_intent_is_known_though_no_goal_is_sure(spark: SparkSessio
         node("no likelier than the limit", STOP, 0.4),
         node("of none of them", OTHER_GOAL, 0.5),
         node("of none of them", STOP, 0.45, rank=2),
-        node("of few people", STOP, 0.6, n_users_behind=2),
+        node("of few people", STOP, 0.6, n_users=2, n_users_behind=2, refit_evidence=0.9),
+        node("one person's that others read", STOP, 0.6, n_users=1, n_users_behind=1, refit_evidence=0.5),
+        node("one person's that others hardly read", STOP, 0.6, n_users=1, n_users_behind=1, refit_evidence=0.2),
+        node("one person's that nothing reads", STOP, 0.6, n_users=1, n_users_behind=1, nlu_evidence=-0.1),
         node("one person's", JAZZ, 0.7, posterior_without_one=0.2),
         node("one person's", STOP, 0.2, rank=2, posterior_without_one=0.3),
         node("anybody's", JAZZ, 0.5, posterior_without_one=0.3),
@@ -183,6 +186,7 @@ def test_the_likeliest_intent_is_known_though_no_goal_is_sure(spark: SparkSessio
     assert {name: (row["intent"], round(row["p_correct"], 6)) for name, row in found.items()} == {
         "of two goals": ("play", 0.55),
         "anybody's": ("play", 0.5),
+        "one person's that others read": ("stop", 0.6),
     }
     one = found["of two goals"]
     assert (one["is_intent_only"], one["slots"], one["annotated_utterance"]) == (True, [], "play ja")

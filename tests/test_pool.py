@@ -33,6 +33,7 @@ from selflearn.graph import (
 )
 from selflearn.graph.candidates import LEAST, OTHER
 from selflearn.graph.people import person, sketch
+from selflearn.graph.refit import folds
 from selflearn.graph.weights import SOURCES
 from selflearn.graph.window import goal_id
 from selflearn.lakehouse import tables
@@ -205,6 +206,19 @@ def graphs() -> dict[str, Graph]:
 @pytest.fixture(scope="module")
 def found(spark: SparkSession, graphs: dict[str, Graph]) -> dict[str, PlainCandidates]:
     return found_in(spark, graphs)
+
+
+def test_words_of_one_person_are_of_the_fold_of_all_that_they_alone_say(spark: SparkSession) -> None:
+    words = {"u0": "same", "u1": "same", "u2": "shared", "u3": "shared"}
+    words |= {f"v{k}": f"own {k}" for k in range(8)}
+    users = {"u0": "a", "u1": "a", "u2": "a", "u3": "b"} | {f"v{k}": "a" for k in range(8)}
+    graph = Graph(
+        dict.fromkeys(words, 1.0), {(name, "g1"): (1.0, 0.0, 0.0) for name in words}, users=users, words=words
+    )
+    pooled, _ = nodes_of(as_window(spark, {"en": graph}))
+    fold = {row["utterance_id"].partition("|")[2]: row["fold"] for row in pooled.collect()}
+    assert len({fold[name] for name in words if name not in ("u2", "u3")}) == 1
+    assert fold["u2"] == fold["u3"] == folds(["shared"], [None])[0]
 
 
 def test_posterior_equals_the_plain_pool(

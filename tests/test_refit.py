@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from selflearn.graph.candidates import LEAST, OTHER
 from selflearn.graph.refit import folds
 from selflearn.graph.weights import MIN_ANCHORS, SOURCES
 from selflearn.nlu import Example, IntentReader
+from selflearn.ragged import Ints
 from selflearn.turns import frame_goal
 
 ROCK, JAZZ, LAMP, UNHEARD = 11, 12, 21, 99
@@ -44,7 +46,13 @@ def candidates(believed: float = 0.9) -> pd.DataFrame:
         for of, outcome in ((goal, told), (other, -told), (OTHER, -10.0)):
             rows.append((f"u{number:03}", text, "", of, outcome))
     found = pd.DataFrame(rows, columns=["utterance_id", "text", "context", "goal", "outcome_evidence"])
-    return found.assign(**{name: 0.0 for name in SOURCES if name != "outcome_evidence"})
+    others = {name: 0.0 for name in SOURCES if name != "outcome_evidence"}
+    return found.assign(fold=of_several(found["text"].tolist()), **others)
+
+
+def of_several(texts: Sequence[str]) -> Ints:
+    """Folds of what several people say."""
+    return folds(texts, [None] * len(texts))
 
 
 def refitted(rows: pd.DataFrame, launch: Sequence[Example] = ()) -> Refit:
@@ -57,7 +65,7 @@ def refitted(rows: pd.DataFrame, launch: Sequence[Example] = ()) -> Refit:
 def read(refit: Refit, text: str, *goals: int) -> list[float]:
     """Probabilities of a sentence's candidates, where the NLU held each to be certain."""
     row, certain = np.zeros(len(goals), dtype=np.int64), np.zeros(len(goals))
-    return np.exp(refit.evidence(Said([text], [""]), row, np.array(goals), certain)).tolist()
+    return np.exp(refit.evidence(Said([text], [""], of_several([text])), row, np.array(goals), certain)).tolist()
 
 
 def test_what_others_mean_is_read_into_a_sentence_that_nobody_said() -> None:
@@ -77,10 +85,11 @@ def test_it_takes_the_place_of_what_the_nlu_says_of_intents() -> None:
     refit, goals = refitted(candidates()), np.array([LAMP, ROCK, JAZZ, OTHER])
     nlu = np.log([0.1, 0.6, 0.2, 0.1])
     row = np.zeros(4, dtype=np.int64)
-    found = refit.evidence(Said(["switch on the porch lamp"], [""]), row, goals, nlu)
+    said = Said(["switch on the porch lamp"], [""], np.array([0]))
+    found = refit.evidence(said, row, goals, nlu)
     p = np.log(np.maximum(read(refit, "switch on the porch lamp", *goals), LEAST))
     assert found.tolist() == pytest.approx((p - np.log([0.1, 0.8, 0.8, 0.1])).tolist(), abs=0.002)
-    two = refit.evidence(Said(["play a tango", "switch on the porch lamp"], ["", ""]), row + 1, goals, nlu)
+    two = refit.evidence(Said(["play a tango", *said.texts], ["", ""], np.array([1, 0])), row + 1, goals, nlu)
     assert two.tolist() == found.tolist()
 
 
@@ -94,7 +103,7 @@ def test_vectors_tell_what_letters_do_not() -> None:
     assert by_vector.dimension == 2
     row, goals, certain = np.zeros(2, dtype=np.int64), np.array([LAMP, ROCK]), np.zeros(2)
     for goal, way in ways.items():
-        lamp, rock = by_vector.evidence(Said([strange], [""], way[None, :]), row, goals, certain)
+        lamp, rock = by_vector.evidence(Said([strange], [""], of_several([strange]), way[None, :]), row, goals, certain)
         assert (lamp > rock) == (goal == LAMP)
     table = with_refit(candidates(), by_vector, vectors)
     assert (table.loc[table["outcome_evidence"] > 0, "refit_evidence"] > math.log(0.8)).all()
@@ -142,8 +151,45 @@ def test_no_sentence_confirms_itself() -> None:
     as_it_was = pytest.approx(read(plain, text, ROCK, LAMP), abs=1e-3)
     assert read(other, text, ROCK, LAMP) == as_it_was
     assert read(known, text, ROCK, LAMP) == as_it_was
-    elsewhere = next(one for one, _ in sentences() if folds([one]) != folds([text]))
+    elsewhere = next(one for one, _ in sentences() if of_several([one]) != of_several([text]))
     assert len({read(refit, elsewhere, ROCK)[0] for refit in (plain, other, known)}) == 3
+
+
+def test_one_person_teaches_nothing_that_their_own_sentences_are_read_by() -> None:
+    """Else many wordings of one's own would confirm one another."""
+    schemer, other = 17, 18
+    tricks = [f"zap {thing}" for thing in THINGS]
+
+    def taught(speaker: int) -> Refit:
+        own = candidates().head(3 * len(tricks))
+        own = own.assign(text=np.repeat(tricks, 3), fold=np.repeat(folds(tricks, [speaker] * len(tricks)), 3))
+        others = candidates()
+        return refitted(pd.concat([others, own.assign(utterance_id="z" + own["utterance_id"])]))
+
+    def read_in(refit: Refit, speaker: int) -> float:
+        said = Said(["zap zap"], [""], folds(["zap zap"], [speaker]))
+        return float(refit.evidence(said, np.array([0]), np.array([ROCK]), np.array([0.0]))[0])
+
+    assert folds(["a"], [schemer]) != folds(["a"], [other])
+    assert len(set(folds(tricks, [schemer] * len(tricks)).tolist())) == 1
+    nothing = read_in(refitted(candidates()), schemer)
+    assert read_in(taught(schemer), schemer) == pytest.approx(nothing, abs=0.1)
+    assert read_in(taught(other), schemer) > nothing + 0.3
+
+
+def test_rounds_end_where_nothing_new_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+
+    class Counted(IntentReader):
+        def __init__(self, examples: Sequence[Example], *rest: Any) -> None:
+            fitted.append(len(examples))
+            super().__init__(examples, *rest)
+
+    monkeypatch.setattr("selflearn.graph.refit.IntentReader", Counted)
+    refitted(candidates(0.999))
+    settled = len(fitted)
+    refitted(candidates(0.6))
+    assert settled < len(fitted) - settled
 
 
 def test_readers_learn_from_what_is_likely_by_how_likely_it_is() -> None:
@@ -154,7 +200,7 @@ def test_readers_learn_from_what_is_likely_by_how_likely_it_is() -> None:
 def test_nothing_is_refitted_to_few_utterances_or_one_fold() -> None:
     few = candidates().query(f"utterance_id < 'u{MIN_ANCHORS - 1:03}'")
     assert fit_refit(few, INTENTS, []) is None
-    one_fold = candidates().assign(text="the same")
+    one_fold = candidates().assign(text="the same", fold=0)
     assert fit_refit(one_fold, INTENTS, []) is None
     assert fit_refit(candidates().head(0), INTENTS, []) is None
     nothing_known = GoalIntents(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), ())

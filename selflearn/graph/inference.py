@@ -38,15 +38,15 @@ def anchor_candidates(pooled: DataFrame, launch: DataFrame) -> pd.DataFrame:
         .where("n_goals = 1")
     )
     anchors = (
-        pooled.select("utterance_id", "text", "context", "goals")
+        pooled.select("utterance_id", "text", "context", "fold", "goals")
         .join(F.broadcast(known), "utterance_id")
         .orderBy("utterance_id")
         .limit(MAX_ANCHORS)
     )
-    rows = anchors.select("utterance_id", "text", "context", "launch_goal", F.inline("goals")).withColumn(
+    rows = anchors.select("utterance_id", "text", "context", "fold", "launch_goal", F.inline("goals")).withColumn(
         "is_right", F.col("goal") == F.col("launch_goal")
     )
-    columns = ["utterance_id", "text", "context", *SOURCES, "is_right", "goal"]
+    columns = ["utterance_id", "text", "context", "fold", *SOURCES, "is_right", "goal"]
     return rows.select(*columns).toPandas().sort_values(["utterance_id", "goal"])
 
 
@@ -54,11 +54,14 @@ def outcome_candidates(pooled: DataFrame) -> pd.DataFrame:
     """Evidence for the goals of utterances that have outcomes; of at most `MAX_ANCHORS`, by their id."""
     seen = F.exists("goals", lambda goal: goal["outcome_evidence"] != 0)
     some = (
-        pooled.select("utterance_id", "text", "context", "goals").where(seen).orderBy("utterance_id").limit(MAX_ANCHORS)
+        pooled.select("utterance_id", "text", "context", "fold", "goals")
+        .where(seen)
+        .orderBy("utterance_id")
+        .limit(MAX_ANCHORS)
     )
-    rows = some.select("utterance_id", "text", "context", F.inline("goals"))
+    rows = some.select("utterance_id", "text", "context", "fold", F.inline("goals"))
     return (
-        rows.select("utterance_id", "text", "context", *SOURCES, "before_evidence", "goal")
+        rows.select("utterance_id", "text", "context", "fold", *SOURCES, "before_evidence", "goal")
         .toPandas()
         .sort_values(["utterance_id", "goal"])
     )
@@ -109,13 +112,14 @@ def graph_nodes(
 
 def _said(batch: pa.RecordBatch, dimension: int) -> Said:
     texts, contexts = batch.column("text").to_pylist(), batch.column("context").to_pylist()
+    folds = batch.column("fold").to_numpy()
     if not dimension:
-        return Said(texts, contexts)
+        return Said(texts, contexts, folds)
     vectors = np.zeros((len(texts), dimension))
     lists = batch.column("vector")
     is_known = lists.is_valid().to_numpy(zero_copy_only=False)
     vectors[is_known] = lists.drop_null().flatten().to_numpy().reshape(-1, dimension)
-    return Said(texts, contexts, vectors)
+    return Said(texts, contexts, folds, vectors)
 
 
 def _without_one(batch: pa.RecordBatch, candidates: Candidates) -> Candidates:

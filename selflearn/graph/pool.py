@@ -44,6 +44,7 @@ from selflearn.graph.columns import (
 from selflearn.graph.context import Strengths, back_off, day_numbers, once_each, read_readings
 from selflearn.graph.messages import BELIEF, belief, read_messages, replies, told
 from selflearn.graph.people import count_people
+from selflearn.graph.refit import folds
 from selflearn.graph.weights import SOURCES, PoolWeights
 from selflearn.ragged import Ints, places, sum_of
 from selflearn.settings import Graph
@@ -51,6 +52,7 @@ from selflearn.settings import Graph
 _SAID = {
     **dict.fromkeys(("utterance_id", "locale", "context", "text"), "string"),
     **dict.fromkeys(("n_turns", "friction"), "double"),
+    "fold": "int",
 }
 BELIEFS = _SAID | {
     "users": "array<bigint>",
@@ -79,6 +81,7 @@ def own_beliefs(
         row = rows(batch.column("said"))
         said = batch.column("said").flatten()
         of_words = {name: batch.column(name).take(pa.array(row)) for name in ("locale", "text")}
+        fold = folds(batch.column("text").to_pylist(), _speakers(row, said.field("users"), len(batch)))
         readings, n_turns = read_readings(said.field("readings")), numbers(said.field("n"))
         (dates,) = fields(said.field("readings"), "turn_date")
         readings = once_each(readings, day_numbers(dates), said.field("said_on"))
@@ -87,9 +90,18 @@ def own_beliefs(
         own = own_candidates(readings, n_turns, locale, prior, most, lent)
         about = {name: said.field(name) for name in ("utterance_id", "context", "friction", "users")}
         goals = {"goals": candidate_lists(own), **belief(own, weights)}
-        return {**of_words, **about, "n_turns": said.field("n"), **goals}
+        return {**of_words, **about, "n_turns": said.field("n"), "fold": pa.array(fold[row], pa.int32()), **goals}
 
     return by_batch(words, beliefs, BELIEFS)
+
+
+def _speakers(words: Ints, users: pa.ListArray, n_words: int) -> list[int | None]:
+    """Of each of `n_words`, the one person who says them in any context; None where there are several."""
+    person, of_words = users.flatten().to_numpy(), words[rows(users)]
+    first, last = np.full(n_words, np.iinfo(np.int64).max), np.full(n_words, np.iinfo(np.int64).min)
+    np.minimum.at(first, of_words, person)
+    np.maximum.at(last, of_words, person)
+    return [one if one == other else None for one, other in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def pool_evidence(

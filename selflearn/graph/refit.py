@@ -2,7 +2,8 @@
 
 The pool knows from what people did what many utterances mean that the deployed NLU misreads; what is trained on that
 reads the others by it. Texts are dealt to folds and each fold is read by what learnt from the others (cross-fitting),
-so that no sentence confirms itself, be it in another context or one of the launch set. What was learnt then tells, with
+so that no sentence confirms itself, be it in another context or one of the launch set. What one person alone says is
+dealt by that person, so that nobody's sentences confirm one another either. What was learnt then tells, with
 what people did, better what utterances mean, and so on, in turns (EM): sentences of a kind that the NLU misreads fail
 more often, and though each failure tells little, what they mean is found together in a few rounds. The refit reads
 intents in the deployed NLU's place: of that one's reading of the same words what it says of values is left, and little
@@ -11,7 +12,10 @@ more.
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -29,6 +33,8 @@ MAX_GOALS = 5_000_000
 """Of so many goals the intents are held on the driver, two integers each; where there are more nothing is refitted."""
 _FOLDS = 3
 _ROUNDS = 4
+_SETTLED = 0.005
+"""Rounds end where the next would learn from what the last one did but for this share."""
 _HEARD = PoolWeights(nlu=1.0, variant=0.0, refit=1.0)
 """What tells readers what utterances mean: what people did, and the readers before them. What the deployed NLU says of
 intents is taken back, and neighbours are not heard: it misreads like words alike, and both would repeat it."""
@@ -67,19 +73,20 @@ def goal_intents(masses: DataFrame) -> GoalIntents | None:
 
 @dataclass(frozen=True)
 class Said:
-    """Sentences: normalised texts, contexts, and the texts' vectors, shape (sentences, dimension), where there are any.
+    """Sentences: normalised texts, contexts, folds, and the texts' vectors, shape (sentences, dimension), if any.
 
     A vector is zero where it is not known.
     """
 
     texts: Sequence[str]
     contexts: Sequence[str]
+    folds: Ints
     vectors: Floats | None = None
 
     def rows(self, chosen: Ints) -> Said:
         """Some of the sentences."""
         texts, contexts = ([column[row] for row in chosen.tolist()] for column in (self.texts, self.contexts))
-        return Said(texts, contexts, None if self.vectors is None else self.vectors[chosen])
+        return Said(texts, contexts, self.folds[chosen], None if self.vectors is None else self.vectors[chosen])
 
 
 Vectors = Mapping[str, Floats]
@@ -133,9 +140,9 @@ class Refit:
     def _probabilities(self, said: Said) -> Floats:
         """Shape (sentences, names of intents)."""
         place = {name: at for at, name in enumerate(self.intents.names)}
-        found, fold = np.zeros((len(said.texts), len(place))), folds(said.texts)
+        found = np.zeros((len(said.texts), len(place)))
         for own, reader in enumerate(self.readers):
-            rows = np.flatnonzero(fold == own)
+            rows = np.flatnonzero(said.folds == own)
             some = said.rows(rows)
             p = reader.probabilities(some.texts, some.contexts, some.vectors)
             for at, name in enumerate(reader.intents):
@@ -152,45 +159,61 @@ def fit_refit(
     The first readers learn the launch set alone, which has no mistakes of the log to repeat; where there is none, what
     the deployed NLU says of intents goes first. With `vectors` sentences are read by them, too.
 
-    `candidates` has `utterance_id, text, context, goal` and the columns `SOURCES`, sorted by utterance. None of fewer
-    than `MIN_ANCHORS` utterances, or where a fold leaves nothing to learn from.
+    `candidates` has `utterance_id, text, context, fold, goal` and the columns `SOURCES`, sorted by utterance. None of
+    fewer than `MIN_ANCHORS` utterances, or where a fold leaves nothing to learn from.
     """
     if candidates["utterance_id"].nunique() < MIN_ANCHORS:
         return None
-    said = frozenset(candidates["text"])
-    first = _cross_fitted(launch, said, intents, vectors)
-    heard = candidates if first is None else with_refit(candidates, first, vectors)
-    refit = _cross_fitted([*launch, *_examples(heard, intents)], said, intents, vectors)
-    for _ in range(_ROUNDS - 1):
-        if refit is not None:
-            heard = with_refit(candidates, refit, vectors)
-            refit = _cross_fitted([*launch, *_examples(heard, intents)], said, intents, vectors, refit)
+    texts = [frozenset(candidates.loc[candidates["fold"] == own, "text"]) for own in range(_FOLDS)]
+    refit = _cross_fitted(launch, texts, intents, vectors)
+    learnt: list[Example] = []
+    for number in range(_ROUNDS):
+        heard = candidates if refit is None else with_refit(candidates, refit, vectors)
+        before, learnt = learnt, _examples(heard, intents)
+        if number and _change(before, learnt) < _SETTLED:
+            break
+        # The launch set alone has other words than what goes on from it.
+        start = refit if number else None
+        refit = _cross_fitted([*launch, *learnt], texts, intents, vectors, start)
+        if refit is None:
+            break
     return refit
+
+
+def _change(before: Sequence[Example], after: Sequence[Example]) -> float:
+    """Share of the weight that lies elsewhere now."""
+    moved: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+    for sign, examples in ((-1, before), (1, after)):
+        for one in examples:
+            moved[one.text, one.context, one.intent] += sign * one.weight
+    whole = sum(one.weight for one in after)
+    return sum(map(abs, moved.values())) / (2 * whole) if whole else 0.0
 
 
 def _cross_fitted(
     examples: Sequence[Example],
-    said: frozenset[str],
+    texts: Sequence[frozenset[str]],
     intents: GoalIntents,
     vectors: Vectors | None,
     before: Refit | None = None,
 ) -> Refit | None:
-    """A reader for each fold, of the examples of the others; what nobody said is in none and learnt for all.
+    """A reader for each fold, of all examples but those of its `texts`.
 
     Readers go on from those `before`, which learnt of the same sentences.
     """
     known = vectors_of([one.text for one in examples], vectors)
-    is_said = np.array([one.text in said for one in examples], dtype=bool)
-    fold = np.where(is_said, folds([one.text for one in examples]), _UNKNOWN)
-    readers = []
-    for own in range(_FOLDS):
-        rows = np.flatnonzero(fold != own)
-        if not len(rows):
-            return None
-        some = [examples[row] for row in rows.tolist()]
+    rows = [np.flatnonzero([one.text not in own for one in examples]) for own in texts]
+    if not all(map(len, rows)):
+        return None
+
+    def reader(own: int) -> IntentReader:
+        some = [examples[row] for row in rows[own].tolist()]
         start = None if before is None else before.readers[own]
-        readers.append(IntentReader(some, None if known is None else known[rows], start))
-    return Refit(tuple(readers), intents, 0 if known is None else known.shape[1])
+        return IntentReader(some, None if known is None else known[rows[own]], start)
+
+    with ThreadPoolExecutor(min(_FOLDS, os.cpu_count() or 1)) as threads:
+        readers = tuple(threads.map(reader, range(_FOLDS)))
+    return Refit(readers, intents, 0 if known is None else known.shape[1])
 
 
 def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None = None) -> pd.DataFrame:
@@ -199,14 +222,16 @@ def with_refit(candidates: pd.DataFrame, refit: Refit, vectors: Vectors | None =
         return candidates
     utterance, _ = pd.factorize(candidates["utterance_id"])
     about = candidates.drop_duplicates("utterance_id")
-    said = Said(about["text"].tolist(), about["context"].tolist(), vectors_of(about["text"].tolist(), vectors))
+    texts, contexts = about["text"].tolist(), about["context"].tolist()
+    said = Said(texts, contexts, about["fold"].to_numpy(dtype=np.int64), vectors_of(texts, vectors))
     goal, nlu = candidates["goal"].to_numpy(dtype=np.int64), candidates["nlu_evidence"].to_numpy(dtype=np.float64)
     return candidates.assign(refit_evidence=refit.evidence(said, utterance.astype(np.int64), goal, nlu))
 
 
-def folds(texts: Sequence[str]) -> Ints:
-    """The fold that each text is of."""
-    return np.array([crc32(text.encode()) % _FOLDS for text in texts], dtype=np.int64)
+def folds(texts: Sequence[str], speakers: Sequence[int | None]) -> Ints:
+    """The fold that each text is of: that of the one person who says it, or its own where there are several."""
+    names = (text if speaker is None else str(speaker) for text, speaker in zip(texts, speakers, strict=True))
+    return np.array([crc32(name.encode()) % _FOLDS for name in names], dtype=np.int64)
 
 
 def _examples(candidates: pd.DataFrame, intents: GoalIntents) -> list[Example]:

@@ -19,6 +19,8 @@ _Z_95 = 1.645
 _SURE_READING = 0.5
 _UTTERANCE = ("utterance_id", "locale", "as_of", "context", "text", "n_turns", "n_pairs", "friction", "n_users")
 _OF_GOAL = ("p_nlu", "n_users_behind", "posterior_without_one")
+_READ_BY_OTHERS = 0.5
+"""Least probability, by the refit, of the intent of what one person alone says."""
 _STABLE = 0.5
 """Least posterior that a label's goal must keep without any one person's turns: below it the label is that person's."""
 
@@ -72,8 +74,9 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
     """The intent of each utterance's most probable goal, where its probability over all its goals is above `least`.
 
     Columns `utterance_id, locale, context, text, intent, slots, is_intent_only, annotated_utterance, p_correct,
-    n_users, reason`; nothing is said of slots. As for a label at least `min_users` people stand behind it, and no one
-    person decides it: without them no other intent's goal would be more probable. It may well be wrong, so it is no
+    n_users, reason`; nothing is said of slots. No one person decides it: either at least `min_users` people stand
+    behind it, as behind a label, and without any one of them no other intent's goal would be more probable; or one
+    person alone said it, and the refit, which learnt from others, reads that intent. It may well be wrong, so it is no
     label.
     """
     known = _with_reading(_with_leads(_utterances(nodes)))
@@ -82,6 +85,11 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
         for chosen in (_is_same_intent, lambda goal: ~_is_same_intent(goal) & goal["intent"].isNotNull())
     ]
     is_anybodys = _total(rest[0]) >= F.coalesce(F.array_max(rest[1]), F.lit(0.0))
+    is_several = F.col("n_users_behind") >= settings.min_users
+    # Where nothing was refitted the evidence is zero, and the deployed NLU alone would be heard.
+    p_nlu = _total(F.transform(F.filter("goals", _is_same_intent), lambda goal: F.exp(goal["nlu_evidence"])))
+    p_read = F.exp("refit_evidence") * p_nlu
+    is_read = (F.col("n_users") == 1) & (F.col("refit_evidence") != 0) & (p_read > _READ_BY_OTHERS)
     of_intent = {
         "intent": F.col("top_intent"),
         "slots": F.array().cast(tables.WEAK_LABELS.schema["slots"].dataType),
@@ -89,9 +97,9 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
         "annotated_utterance": F.col("text"),
     }
     return (
-        known.where((F.col("goal") != tables.OTHER_GOAL) & (F.col("n_users_behind") >= settings.min_users))
+        known.where(F.col("goal") != tables.OTHER_GOAL)
         .withColumn("p_correct", F.least("intent_posterior", F.lit(1.0)))
-        .where((F.col("p_correct") > least) & is_anybodys)
+        .where((F.col("p_correct") > least) & (is_several & is_anybodys | is_read))
         .withColumns({"reason": _reason(F.lit("; the likeliest intent, and not sure")), **of_intent})
         .select("utterance_id", "locale", "context", "text", *of_intent, "p_correct", "n_users", "reason")
     )
