@@ -26,7 +26,7 @@ from selflearn.detect.detector import scored_turns
 from selflearn.encoding import Encoder
 from selflearn.labels.spans import annotate
 from selflearn.lakehouse import tables
-from selflearn.nlu import Example, IntentReader, Tagged
+from selflearn.nlu import Example, IntentReader, LatentSentences, Tagged
 from selflearn.ragged import Floats
 from selflearn.rewrites.chain import ABANDONED, OTHER_GOALS, Chain, absorb
 from selflearn.settings import Detect
@@ -125,7 +125,11 @@ class Distilled(Labeller):
     def __init__(self, launch: Sequence[Example], encoder: Encoder) -> None:
         super().__init__(launch)
         self._encoder = encoder
-        self._teacher = IntentReader(launch, self._vectors([example.text for example in launch]))
+        texts = [example.text for example in launch]
+        sentences = LatentSentences(texts, [example.context for example in launch], self._vectors(texts))
+        self._teacher = IntentReader(
+            sentences, np.arange(len(launch)), [example.intent for example in launch], [1.0] * len(launch)
+        )
         self._read: dict[str, tuple[str, float]] = {}
 
     def learn(self, day: date, rows: Sequence[Row], told: Sequence[Told]) -> Learnt:

@@ -11,7 +11,8 @@ from selflearn.graph.inference import (
 )
 from selflearn.graph.messages import first_messages, links, merge_messages
 from selflearn.graph.pool import own_beliefs, pool_evidence
-from selflearn.graph.refit import GoalIntents, Refit, Said, Vectors, fit_refit, goal_intents, with_refit
+from selflearn.graph.refit import GoalIntents, Refit, Said, Vectors, goal_intents, with_refit
+from selflearn.graph.rounds import fit_refit
 from selflearn.graph.significance import significant
 from selflearn.graph.weights import (
     FIRST,
