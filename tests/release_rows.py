@@ -24,6 +24,7 @@ def example(text: str, intent: str = "play", *spans: tuple[str, int, int], **fie
         "is_intent_only": False,
         "annotated_utterance": text,
         "weight": 1.0,
+        "other_intents": [],
         "utterance_id": text,
         "reason": None,
     } | fields

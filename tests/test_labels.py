@@ -167,7 +167,8 @@ def test_the_likeliest_intent_is_known_though_no_goal_is_sure(spark: SparkSessio
     nodes = [
         node("of two goals", JAZZ, 0.3),
         node("of two goals", ROCK, 0.25, rank=2),
-        node("of two goals", STOP, 0.25, rank=3),
+        node("of two goals", STOP, 0.25, rank=3, posterior_without_one=0.2),
+        node("of two goals", WAIT, 0.1, rank=4, posterior_without_one=0.01),
         node("no likelier than the limit", STOP, 0.4),
         node("of none of them", OTHER_GOAL, 0.5),
         node("of none of them", STOP, 0.45, rank=2),
@@ -191,6 +192,13 @@ def test_the_likeliest_intent_is_known_though_no_goal_is_sure(spark: SparkSessio
     one = found["of two goals"]
     assert (one["is_intent_only"], one["slots"], one["annotated_utterance"]) == (True, [], "play ja")
     assert "the likeliest intent" in one["reason"]
+    others = {name: {other["intent"]: other["weight"] for other in row["other_intents"]} for name, row in found.items()}
+    # Without any one person, and nothing of what is of no intent or hardly probable.
+    assert others == {
+        "of two goals": {"stop": pytest.approx(0.2)},
+        "anybody's": {"stop": pytest.approx(0.2)},
+        "one person's that others read": {},
+    }
     sure = nodes_frame(spark, [node("certain", STOP, 1.0)])
     assert unsure_intents(sure, SETTINGS, 1.0).collect() == []
 

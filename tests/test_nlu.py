@@ -124,12 +124,14 @@ def test_no_examples_is_an_error() -> None:
 def test_rows_of_a_training_set_are_examples() -> None:
     span = {"name": "time", "value": "7 AM", "start": 11, "end": 15}
     row = {"text": "wake me at 7 AM", "context": "", "intent": "alarm", "weight": 0.9}
-    whole, partial = examples_of(
-        [row | {"slots": [span], "is_intent_only": False}, row | {"slots": [], "is_intent_only": True}]
+    unsure = {"slots": [], "is_intent_only": True, "other_intents": [{"intent": "timer", "weight": 0.2}]}
+    whole, partial, other = examples_of(
+        [row | {"slots": [span], "is_intent_only": False, "other_intents": []}, row | unsure]
     )
     assert whole == Example(row["text"], "", "alarm", frozenset({("time", "7 am")}), (Tagged("time", 11, 15),), 0.9)
     assert partial.tagged is None
     assert not partial.items
+    assert other == Example(row["text"], "", "timer", tagged=None, weight=0.2)
 
 
 any_text = st.text(st.sampled_from("ab '日の กำ.7"), max_size=12)

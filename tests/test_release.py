@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from typer.testing import CliRunner
@@ -135,6 +136,15 @@ def test_a_lake_of_an_earlier_version_is_told_as_such(tmp_path: Path) -> None:
         DataError, match="lacks card, issues, n_hard_negatives, n_unsure, reason: an earlier version wrote it"
     ):
         read_releases(tmp_path)
+
+
+def test_training_sets_of_an_earlier_version_are_told_as_such(published: Path) -> None:
+    path = published / "training_sets"
+    old = DeltaTable(str(path)).to_pyarrow_table().drop_columns(["other_intents"])
+    shutil.rmtree(path)
+    write_deltalake(str(path), old)
+    with pytest.raises(DataError, match=r"table training_sets of .* lacks other_intents: an earlier version wrote it"):
+        load_training_set(published)
 
 
 def test_what_differs_between_two_releases_is_told(published: Path) -> None:

@@ -341,4 +341,13 @@ def test_what_a_trainer_is_given_is_what_the_contract_says(tmp_path: Path) -> No
     assert model == []
     given_rows = [json.loads(line) for line in lines.splitlines()]
     assert [row["text"] for row in given_rows] == [row["text"] for row in rows]
-    assert set(given_rows[0]) == {"text", "locale", "context", "intent", "slots", "is_intent_only", "weight"}
+    assert set(given_rows[0]) == {
+        "text",
+        "locale",
+        "context",
+        "intent",
+        "slots",
+        "is_intent_only",
+        "weight",
+        "other_intents",
+    }

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import BooleanType, DateType, StructField, StructType
+from pyspark.sql.types import ArrayType, BooleanType, DateType, StructField, StructType
 
 from selflearn.errors import SettingsError
 from selflearn.lakehouse import tables
+from selflearn.lakehouse.schema import WEIGHED_INTENT
 from selflearn.release import (
     select_labels,
     veto,
@@ -29,6 +30,7 @@ LABELS = StructType(
         StructField("is_label", BooleanType()),
         StructField("first_day", DateType()),
         StructField("is_held_out", BooleanType()),
+        StructField("other_intents", ArrayType(WEIGHED_INTENT)),
     ]
 )
 VARIANTS = tables.GOAL_VARIANTS.schema
@@ -67,6 +69,7 @@ def label(utterance: str, **fields: Any) -> Row:
         "is_label": True,
         "first_day": DAY,
         "is_held_out": False,
+        "other_intents": None,
     } | fields
 
 
@@ -88,7 +91,10 @@ def labels() -> list[Row]:
                 [
                     {"is_new": True},
                     *[{"is_new": False}] * 3,
-                    *({"is_new": False, "is_label": False, "is_held_out": one} for one in (True, False, False)),
+                    *(
+                        {"is_new": False, "is_label": False, "is_held_out": one, "other_intents": [("wait", 0.2)]}
+                        for one in (True, False, False)
+                    ),
                 ]
             ),
             p_correct_lb=rng.choice([0.3, 0.5, 0.7]),
@@ -185,6 +191,9 @@ def test_selection_equals_the_plain_rule(
     assert {row["utterance_id"]: row["weight"] for row in chosen} == pytest.approx(
         {name: p_correct[name] for name in expected}
     )
+    assert {row["utterance_id"]: row["other_intents"] for row in chosen} == {
+        name: [{"intent": "wait", "weight": 0.2}] if origin == "unsure" else [] for name, origin in expected.items()
+    }
 
 
 def test_caps_hold_and_what_is_new_comes_first(chosen: list[Row]) -> None:

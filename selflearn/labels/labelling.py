@@ -21,6 +21,8 @@ _UTTERANCE = ("utterance_id", "locale", "as_of", "context", "text", "n_turns", "
 _OF_GOAL = ("p_nlu", "n_users_behind", "posterior_without_one")
 _READ_BY_OTHERS = 0.5
 """Least probability, by the refit, of the intent of what one person alone says."""
+_LEAST_OTHER = 0.02
+"""Least probability of what an unsure wording may mean too."""
 _STABLE = 0.5
 """Least posterior that a label's goal must keep without any one person's turns: below it the label is that person's."""
 
@@ -74,10 +76,11 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
     """The intent of each utterance's most probable goal, where its probability over all its goals is above `least`.
 
     Columns `utterance_id, locale, context, text, intent, slots, is_intent_only, annotated_utterance, p_correct,
-    n_users, reason`; nothing is said of slots. No one person decides it: either at least `min_users` people stand
-    behind it, as behind a label, and without any one of them no other intent's goal would be more probable; or one
-    person alone said it, and the refit, which learnt from others, reads that intent. It may well be wrong, so it is no
-    label.
+    other_intents, n_users, reason`; nothing is said of slots. `other_intents` has what else it may be, each intent with
+    the probability it would have without any one person. No one person decides it: either at least `min_users` people
+    stand behind it, as behind a label, and without any one of them no other intent's goal would be more probable; or
+    one person alone said it, and the refit, which learnt from others, reads that intent. It may well be wrong, so it is
+    no label.
     """
     known = _with_reading(_with_leads(_utterances(nodes)))
     rest = [
@@ -101,7 +104,10 @@ def unsure_intents(nodes: DataFrame, settings: Labels, least: float) -> DataFram
         .withColumn("p_correct", F.least("intent_posterior", F.lit(1.0)))
         .where((F.col("p_correct") > least) & (is_several & is_anybodys | is_read))
         .withColumns({"reason": _reason(F.lit("; the likeliest intent, and not sure")), **of_intent})
-        .select("utterance_id", "locale", "context", "text", *of_intent, "p_correct", "n_users", "reason")
+        .withColumn("other_intents", _other_intents())
+        .select(
+            "utterance_id", "locale", "context", "text", *of_intent, "p_correct", "other_intents", "n_users", "reason"
+        )
     )
 
 
@@ -179,6 +185,19 @@ def _with_reading(utterances: DataFrame) -> DataFrame:
 
 def _total(values: Column) -> Column:
     return F.aggregate(values, F.lit(0.0), lambda total, value: total + value)
+
+
+def _other_intents() -> Column:
+    """What else an utterance may be: intents with the probability that no one person decides."""
+    others = F.filter("goals", lambda goal: goal["intent"].isNotNull() & ~_is_same_intent(goal))
+
+    def weighed(intent: Column) -> Column:
+        of_it = F.filter(others, lambda goal: goal["intent"] == intent)
+        weight = _total(F.transform(of_it, lambda goal: goal["posterior_without_one"]))
+        return F.struct(intent.alias("intent"), F.round(F.least(weight, F.lit(1.0)), 6).alias("weight"))
+
+    intents = F.array_sort(F.array_distinct(F.transform(others, lambda goal: goal["intent"])))
+    return F.filter(F.transform(intents, weighed), lambda one: one["weight"] > _LEAST_OTHER)
 
 
 def _is_same_intent(goal: Column) -> Column:

@@ -60,6 +60,7 @@ HEARD_TEXT = StructType([optional("text", STRING), optional("score", DOUBLE)])
 READING = StructType([optional("goal", STRING), optional("score", DOUBLE)])
 BELIEVED_GOAL = StructType([optional("goal", STRING), optional("posterior", DOUBLE)])
 VOTE = StructType([optional("signal", STRING), optional("lead", DOUBLE)])
+WEIGHED_INTENT = StructType([optional("intent", STRING), optional("weight", DOUBLE)])
 SPAN = StructType(
     [
         optional("name", STRING),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,8 @@ class Reading:
 
 
 def examples_of(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
-    """Rows of `tables.TRAINING_SETS` as examples."""
-    return [_example(row) for row in rows]
+    """Rows of `tables.TRAINING_SETS` as examples: what a row may mean too is an example more, by its weight."""
+    return [example for row in rows for example in (_example(row), *_others(row))]
 
 
 def _example(row: Mapping[str, Any]) -> Example:
@@ -70,3 +70,8 @@ def _example(row: Mapping[str, Any]) -> Example:
         tagged=None if spans is None else tuple(Tagged(span["name"], span["start"], span["end"]) for span in spans),
         weight=row["weight"],
     )
+
+
+def _others(row: Mapping[str, Any]) -> Iterator[Example]:
+    for other in row["other_intents"]:
+        yield Example(row["text"], row["context"], other["intent"], tagged=None, weight=other["weight"])

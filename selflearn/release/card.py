@@ -56,7 +56,8 @@ def card(made: Made, examples: Sequence[Row], issues: Issues, verdict: Verdict) 
         "## Columns",
         "`text, locale, context` (what the system had just asked), `intent`, `slots` (name, value, start, end), "
         "`annotated_utterance`, `is_intent_only`, `weight` (the probability that the label is right; 1 for launch "
-        "sentences), `origin`, `split`, `reason`, `utterance_id`, `example_id`.",
+        "sentences), `other_intents` (what else an unsure one may be, each with its weight), `origin`, `split`, "
+        "`reason`, `utterance_id`, `example_id`.",
         "## Splits",
         "By people and time: a fifth of the people are held out; a mined sentence that nobody else said is in "
         "validation or, if among the newer half, in test, unless it is unsure. Launch sentences are split by their "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,17 @@ def load_training_set(path: str | Path, release: str | None = None) -> pd.DataFr
 
     Returns:
         One row per example: `example_id, split, origin, locale, context, text, intent, slots, is_intent_only,
-        annotated_utterance, weight, utterance_id, reason`; `slots` is a list of dicts with `name`, `value` and the
-        characters `start` to `end` (exclusive) of `text`.
+        annotated_utterance, weight, other_intents, utterance_id, reason`; `slots` is a list of dicts with `name`,
+        `value` and the characters `start` to `end` (exclusive) of `text`, `other_intents` one of dicts with `intent`
+        and `weight`.
 
     Raises:
         DataError: there is no lake, no release yet, or none of that id.
     """
     found = find_release(path, release, published=True)
-    rows = _table(path, "training_sets").to_pandas(filters=[("release_id", "=", found["release_id"])])
-    rows["slots"] = [list(slots) for slots in rows["slots"]]
+    rows = _examples(path).to_pandas(filters=[("release_id", "=", found["release_id"])])
+    for name in ("slots", "other_intents"):
+        rows[name] = [list(found) for found in rows[name]]
     return rows.drop(columns="release_id").sort_values("example_id", ignore_index=True)
 
 
@@ -42,13 +45,8 @@ def read_releases(path: str | Path) -> pd.DataFrame:
     Raises:
         DataError: there is no lake, no release in it, or another version wrote it.
     """
-    releases = _table(path, "releases").to_pandas().sort_values(["as_of", "created_at"], ignore_index=True)
-    missing = sorted({"reason", "card", "issues", "n_hard_negatives", "n_unsure"} - set(releases.columns))
-    if missing:
-        raise DataError(
-            f"table releases of {path} lacks {', '.join(missing)}: an earlier version wrote it",
-            "mine into a new lake folder, or move the old table away",
-        )
+    needed = ("reason", "card", "issues", "n_hard_negatives", "n_unsure")
+    releases = _table(path, "releases", needed).to_pandas().sort_values(["as_of", "created_at"], ignore_index=True)
     if releases.empty:
         raise DataError(f"{path} holds no published release", "run `selflearn run` over a few days of logs")
     return releases
@@ -80,7 +78,7 @@ def find_release(path: str | Path, release: str | None = None, published: bool =
 def read_examples(path: str | Path, release_id: str) -> list[Row]:
     """Rows of `training_set.EXAMPLE` of a release that is there, by `example_id`."""
     filters = [("release_id", "=", release_id)]
-    table = _table(path, "training_sets").to_pyarrow_table(filters=filters, columns=[*EXAMPLE])
+    table = _examples(path).to_pyarrow_table(filters=filters, columns=[*EXAMPLE])
     rows: list[Row] = table.sort_by("example_id").to_pylist()
     return rows
 
@@ -132,11 +130,22 @@ def _place(row: Row) -> tuple[str, float]:
     return row["split"], row["weight"]
 
 
-def _table(path: str | Path, name: str) -> DeltaTable:
+def _examples(path: str | Path) -> DeltaTable:
+    return _table(path, "training_sets", EXAMPLE)
+
+
+def _table(path: str | Path, name: str, needed: Collection[str]) -> DeltaTable:
     try:
-        return DeltaTable(f"{path}/{name}")
+        table = DeltaTable(f"{path}/{name}")
     except TableNotFoundError:
         raise DataError(
             f"{path} is no lake with releases: it has no table {name}",
             "give the folder named `lake` in your settings",
         ) from None
+    missing = sorted(set(needed) - {field.name for field in table.schema().fields})
+    if missing:
+        raise DataError(
+            f"table {name} of {path} lacks {', '.join(missing)}: an earlier version wrote it",
+            "mine into a new lake folder, or move the old table away",
+        )
+    return table

@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import Window as RowWindow
 from pyspark.sql import functions as F
 
+from selflearn.lakehouse import tables
 from selflearn.settings import Release
 
 CHOSEN = (
@@ -19,6 +20,7 @@ CHOSEN = (
     "is_intent_only",
     "annotated_utterance",
     "weight",
+    "other_intents",
     "utterance_id",
     "reason",
     "first_day",
@@ -51,7 +53,10 @@ def select_labels(
     mined = tested if launch is None else tested.join(launch.select("utterance_id"), "utterance_id", "left_anti")
     chosen = _balanced(_capped(_with_rank(mined, variants), settings), settings)
     origin = F.element_at(F.array(*map(F.lit, _ORIGINS)), F.col(_RANK))
-    return chosen.withColumns({"origin": origin, "weight": F.round("p_correct", 6)}).select(*CHOSEN)
+    none = F.array().cast(tables.TRAINING_SETS.schema["other_intents"].dataType)
+    others = F.coalesce("other_intents", none)
+    found = {"origin": origin, "weight": F.round("p_correct", 6), "other_intents": others}
+    return chosen.withColumns(found).select(*CHOSEN)
 
 
 def hard_negatives(labels: DataFrame, variants: DataFrame) -> DataFrame:

@@ -4,8 +4,8 @@ The reference NLU serves where the settings name no trainer. A trainer of one's 
 shell in a scratch folder, each within a time limit:
 
 `TRAIN.. TRAIN.jsonl MODEL_DIR` learns. A line of TRAIN.jsonl has `text, locale, context, intent, slots` (a list of
-`name, value, start, end`), `is_intent_only` and `weight`, the probability that it is right; MODEL_DIR is an empty
-folder for whatever it likes.
+`name, value, start, end`), `is_intent_only`, `weight`, the probability that it is right, and `other_intents`, what else
+it may be (a list of `intent, weight`); MODEL_DIR is an empty folder for whatever it likes.
 
 `PREDICT.. MODEL_DIR INPUT.jsonl OUTPUT.jsonl` reads. A line of INPUT.jsonl has `text, locale, context`; the same line
 of OUTPUT.jsonl must have `intent` and may have `slots`, a list of `name, value`.
@@ -37,7 +37,7 @@ MAX_OF_EACH = 3_000
 """Launch sentences, and mined ones, that the reference NLU learns from, of all intents alike. More would take
 longer and tell little more."""
 
-_LEARNT = ("text", "locale", "context", "intent", "slots", "is_intent_only", "weight")
+_LEARNT = ("text", "locale", "context", "intent", "slots", "is_intent_only", "weight", "other_intents")
 _READ = ("text", "locale", "context")
 _SHOWN_CHARACTERS = 400
 
@@ -67,7 +67,7 @@ def read_by_each(
 
 
 def read_by_reference(rows: Sequence[Row], asked: Sequence[Row]) -> list[Meaning]:
-    """What the reference NLU reads the sentences as. All examples count alike: weights did not help it."""
+    """What the reference NLU reads the sentences as. Labels count alike: weighing them did not help it."""
     # Takes seconds to import, and who only reads a release needs none of it.
     from selflearn.nlu import ReferenceNLU, examples_of
 

@@ -23,6 +23,7 @@ EXAMPLE = (
     "is_intent_only",
     "annotated_utterance",
     "weight",
+    "other_intents",
     "utterance_id",
     "reason",
 )
@@ -38,7 +39,7 @@ def training_set(launch: Sequence[Row], chosen: Sequence[Row]) -> list[Row]:
         chosen: rows of `selection.CHOSEN`.
     """
     splits = split_of_sentences(launch, chosen)
-    given = {"origin": "launch", "weight": 1.0, "reason": "stands in the launch set"}
+    given = {"origin": "launch", "weight": 1.0, "other_intents": [], "reason": "stands in the launch set"}
     rows = [*(row | given for row in launch), *chosen]
     # The last of equal ones stays.
     examples = {

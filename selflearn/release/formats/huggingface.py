@@ -62,6 +62,7 @@ SCHEMA = pa.schema(
         ("is_intent_only", pa.bool_()),
         ("annotated_utterance", pa.string()),
         ("weight", pa.float64()),
+        ("other_intents", pa.list_(pa.struct([("intent", pa.string()), ("weight", pa.float64())]))),
         ("utterance_id", pa.string()),
         ("reason", pa.string()),
     ]
