@@ -87,6 +87,7 @@ def before(spark: SparkSession, settings: Settings, folder: Path) -> Mapping[str
         True,
         "",
         0.9,
+        [],
         utterance,
         "",
     )

@@ -261,7 +261,7 @@ def test_published_tables_need_nothing_that_only_spark_understands(spark: SparkS
         False,
         "play [genre : jazz]",
     )
-    examples = frame(spark, tables.TRAINING_SETS, [(*row, 1.0, None, None)])
+    examples = frame(spark, tables.TRAINING_SETS, [(*row, 1.0, [("stop", 0.2)], None, None)])
     for _ in range(2):
         house.replace(tables.TRAINING_SETS, examples, LABEL, release_id=["r1"])
     house.create(tables.WEAK_LABELS)
@@ -273,6 +273,7 @@ def test_published_tables_need_nothing_that_only_spark_understands(spark: SparkS
     (found,) = deltalake.DeltaTable(house.path(tables.TRAINING_SETS)).to_pyarrow_table().to_pylist()
     assert found["text"] == "play jazz"
     assert found["slots"] == [{"name": "genre", "value": "jazz", "start": 5, "end": 9}]
+    assert found["other_intents"] == [{"intent": "stop", "weight": 0.2}]
 
 
 def test_landed_rows_are_read_back_and_gone_when_the_run_ends(spark: SparkSession, lake: Path) -> None:

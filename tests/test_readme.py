@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURE = re.compile(r"<!--(\w+):([\w.]+)-->([\d.,]+\d)")
+FIGURE = re.compile(r"<!--(\w+):([\w.-]+)-->(-?[\d.,]+\d)")
 
 
 def test_the_figures_are_those_that_were_measured() -> None:

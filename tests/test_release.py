@@ -138,13 +138,12 @@ def test_a_lake_of_an_earlier_version_is_told_as_such(tmp_path: Path) -> None:
         read_releases(tmp_path)
 
 
-def test_training_sets_of_an_earlier_version_are_told_as_such(published: Path) -> None:
-    path = published / "training_sets"
-    old = DeltaTable(str(path)).to_pyarrow_table().drop_columns(["other_intents"])
-    shutil.rmtree(path)
-    write_deltalake(str(path), old)
+def test_training_sets_of_an_earlier_version_are_told_as_such(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published / "releases", tmp_path / "releases")
+    rows = DeltaTable(str(published / "training_sets")).to_pyarrow_table()
+    write_deltalake(str(tmp_path / "training_sets"), rows.drop_columns(["other_intents"]))
     with pytest.raises(DataError, match=r"table training_sets of .* lacks other_intents: an earlier version wrote it"):
-        load_training_set(published)
+        load_training_set(tmp_path)
 
 
 def test_what_differs_between_two_releases_is_told(published: Path) -> None:
