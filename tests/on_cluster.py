@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -12,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def kill_driver(job: str, home: Path) -> None:
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if str(ROOT / "jobs" / f"{job}.py") in words and any(str(home) in word for word in words):
-            process.send_signal(signal.SIGKILL)
+            _kill(process)
 
 
 def kill_worker(cluster: Cluster) -> None:
@@ -83,9 +83,15 @@ def kill_worker(cluster: Cluster) -> None:
     process = cluster.supervisor.running("spark-worker-1")
     assert process
     for one in [*process.children(recursive=True), process]:
-        one.send_signal(signal.SIGKILL)
+        _kill(one)
     process.wait(20)
     cluster.start_service("spark-worker-1")
+
+
+def _kill(process: psutil.Process) -> None:
+    """SIGKILL, unless the process ended since it was listed, as Python's workers do with their executor."""
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
 
 
 def dag_test(cluster: Cluster, runs: list[tuple[str, dict[str, str]]], log: list[str] | None = None) -> Any:
